@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"slices"
 	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
@@ -46,4 +47,51 @@ type Crossing struct {
 	Value int          `json:"value"` // index into Problem.Values
 	Codec string       `json:"codec"`
 	Bytes tensor.Bytes `json:"bytes"` // encoded
+}
+
+// Equal reports whether both plans do the same: the same ops on the same
+// hosts, the same tensors in the same codecs. Predictions and the name of the
+// strategy do not matter.
+func (p Plan) Equal(other Plan) bool {
+	return slices.Equal(p.Path, other.Path) && slices.Equal(p.Assign, other.Assign) &&
+		slices.EqualFunc(p.Hops, other.Hops, sameMessage) && slices.EqualFunc(p.Back, other.Back, sameMessage)
+}
+
+func sameMessage(a, b Hop) bool {
+	return a.From == b.From && a.To == b.To && slices.Equal(a.Tensors, b.Tensors)
+}
+
+// OpsOn returns the ops that run on a host, ascending; nil if the host has no
+// part in the plan. The slice is the plan's own.
+func (p Plan) OpsOn(host HostID) []int {
+	for _, s := range p.Stages {
+		if s.Host == host {
+			return s.Ops
+		}
+	}
+	return nil
+}
+
+// HostOf returns the host that runs an op, an index into Assign.
+func (p Plan) HostOf(op int) HostID { return p.Path[p.Assign[op]] }
+
+// Split reports whether at least two hosts run ops. Sending the input away as
+// it is and running the whole network elsewhere is no split.
+func (p Plan) Split() bool {
+	busy := 0
+	for _, s := range p.Stages {
+		if len(s.Ops) > 0 {
+			busy++
+		}
+	}
+	return busy > 1
+}
+
+// Compute is the sum of the stages' predicted times.
+func (p Plan) Compute() time.Duration {
+	var sum time.Duration
+	for _, s := range p.Stages {
+		sum += s.Compute
+	}
+	return sum
 }

@@ -1,0 +1,259 @@
+package partition
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+)
+
+// Solve returns the plan of minimum latency over every ascending path of
+// linked hosts that starts at Hosts[0]: on device, edge and cloud these are
+// device; device→edge; device→cloud; device→edge→cloud. Ties go to fewer
+// hosts, then to hosts nearer the source.
+//
+// The plan is exact, to the nanosecond, for the costs of single ops. p.Timed
+// is not additive and no cut can hold it, so the cut of each path ignores it;
+// the choice between the paths and the predictions respect it. Where measured
+// segments matter, time those of a Shortlist and take the best of them.
+//
+// The error is an *Error: what Validate returns, or Infeasible if no path
+// reaches all pinned hosts.
+//
+// One minimum cut per path, in the tradition of Hu et al., "Dynamic Adaptive
+// DNN Surgery for Inference Acceleration on the Edge" (DADS, INFOCOM 2019),
+// which cuts between two hosts, here for any number of them (Ishikawa, "Exact
+// Optimization for Markov Random Fields with Convex Priors", PAMI 2003).
+func Solve(p Problem) (Plan, error) {
+	if err := Validate(p); err != nil {
+		return Plan{}, err
+	}
+	return newSolver(&p).best()
+}
+
+// SolvePath is Solve for one path of indices into p.Hosts, ascending from 0.
+// Hosts at its end that are not worth while are dropped. The error is an
+// *Error: what Validate returns; Invalid or Unlinked for a bad path; Infeasible
+// if an op is pinned to a host that is not on it.
+func SolvePath(p Problem, path []int) (Plan, error) {
+	if err := Validate(p); err != nil {
+		return Plan{}, err
+	}
+	if err := checkPath(&p, path); err != nil {
+		return Plan{}, err
+	}
+	s := newSolver(&p)
+	if err := s.reaches(path); err != nil {
+		return Plan{}, err
+	}
+	return s.plan("cleave", path, s.assign(path)), nil
+}
+
+// SolvePaths returns the distinct optimal plans of all available paths, in the
+// order of Solve's ties. It is empty where Solve fails.
+func SolvePaths(p Problem) []Plan {
+	if Validate(p) != nil {
+		return nil
+	}
+	return newSolver(&p).plans()
+}
+
+// Paths lists every path that Solve looks at: indices into p.Hosts, ascending
+// from 0, linked both ways from each to the next; shorter ones first, then in
+// lexical order. p must be valid.
+func Paths(p Problem) [][]int { return paths(&p) }
+
+func paths(p *Problem) [][]int {
+	all := [][]int{{0}}
+	for i := 0; i < len(all); i++ { // breadth first, hence in the promised order
+		near := all[i][len(all[i])-1]
+		for far := near + 1; far < len(p.Hosts); far++ {
+			if linked(p, near, far) {
+				all = append(all, append(slices.Clone(all[i]), far))
+			}
+		}
+	}
+	return all
+}
+
+// solver holds what the cuts of one problem share.
+type solver struct {
+	*pricer
+	net    network
+	sole   []int // of each value: its only consumer, -1 none, -2 several
+	leaves []int // ops whose results no op consumes
+}
+
+func newSolver(p *Problem) *solver {
+	s := &solver{pricer: newPricer(p), sole: make([]int, len(p.Values))}
+	inner := make([]bool, len(p.Ops))
+	for i := range p.Values {
+		v := &p.Values[i]
+		s.sole[i] = -1
+		for _, c := range v.Consumers {
+			if s.sole[i] != -1 && s.sole[i] != c {
+				s.sole[i] = -2
+				break
+			}
+			s.sole[i] = c
+		}
+		if v.Producer >= 0 && s.sole[i] != -1 {
+			inner[v.Producer] = true
+		}
+	}
+	for op, has := range inner {
+		if !has {
+			s.leaves = append(s.leaves, op)
+		}
+	}
+	return s
+}
+
+func (s *solver) best() (Plan, error) {
+	plans := s.plans()
+	if len(plans) == 0 {
+		_, err := s.reachable()
+		return Plan{}, err
+	}
+	return slices.MinFunc(plans, func(a, b Plan) int { return cmp.Compare(a.Total, b.Total) }), nil
+}
+
+func (s *solver) plans() []Plan {
+	var plans []Plan
+	open, _ := s.reachable()
+	for _, path := range open {
+		plan := s.plan("cleave", path, s.assign(path))
+		if !slices.ContainsFunc(plans, plan.Equal) {
+			plans = append(plans, plan)
+		}
+	}
+	return plans
+}
+
+// reachable returns the paths that hold all pinned hosts, or says which op is
+// out of reach on the last path.
+func (s *solver) reachable() ([][]int, error) {
+	var errs error
+	open := slices.DeleteFunc(paths(s.p), func(path []int) bool {
+		err := s.reaches(path)
+		if err != nil {
+			errs = err
+		}
+		return err != nil
+	})
+	if len(open) > 0 {
+		return open, nil
+	}
+	return nil, errs
+}
+
+var errPath = errors.New("no link leads there along this path; unpin the op or link the host in both directions")
+
+func (s *solver) reaches(path []int) error {
+	for i := range s.p.Ops {
+		if pin := s.p.Ops[i].Pin; pin != Anywhere && !slices.Contains(path, pin) {
+			return fail("solve", opName(*s.p, i), Infeasible, "pinned to %q: %w", s.p.Hosts[pin].ID, errPath)
+		}
+	}
+	return nil
+}
+
+// assign minimises over one path by one minimum cut. The unknowns are
+// x[op,i] = "op runs beyond link i of the path", true on the source's side:
+//
+//   - x[op,i+1] implies x[op,i], and x[producer,i] implies x[consumer,i]: arcs
+//     of infinite capacity. As x falls along i, the costs on the hosts are
+//     linear in x, so that Ishikawa's chain of each op needs no other arcs.
+//   - A tensor crosses link i if x[consumer,i] for any consumer and not
+//     x[producer,i]: an arc between the two, or through one more node that any
+//     of several consumers pulls to the source's side.
+//   - An output pays its way back over link i with x[producer,i].
+//   - Link i is used with x[op,i] for any op, hence for an op without
+//     consumers: one node per link that those pull.
+//   - A pin decides the op's variables.
+func (s *solver) assign(path []int) []int {
+	links := len(path) - 1
+	labels := make([]int, len(s.p.Ops))
+	if links == 0 {
+		return labels
+	}
+	s.net.reset(len(labels) * links)
+	for op := range labels {
+		for i := range links {
+			near, far := path[i], path[i+1]
+			s.net.spare[op*links+i] += int64(s.p.Ops[op].Cost[near] - s.p.Ops[op].Cost[far])
+			if i > 0 {
+				s.net.connect(op*links+i, op*links+i-1, forever, 0)
+			}
+		}
+	}
+	for i := range links {
+		s.addLink(path, i)
+	}
+	s.addPins(path)
+	side := s.net.cut()
+	for op := range labels {
+		for i := range links {
+			if side[op*links+i] {
+				labels[op] = i + 1
+			}
+		}
+	}
+	return labels
+}
+
+// addLink adds all that crosses link i of the path, out and back.
+func (s *solver) addLink(path []int, i int) {
+	links, near, far := len(path)-1, path[i], path[i+1]
+	out, back := s.legs(near, far), s.legs(far, near)
+	at := func(op int) int { return op*links + i }
+	net := &s.net
+	for v := range s.p.Values {
+		value := &s.p.Values[v]
+		from, cost := value.Producer, int64(out[v].cost)
+		if value.Output && from >= 0 {
+			net.spare[at(from)] -= int64(back[v].cost)
+		}
+		switch {
+		case s.sole[v] == -1:
+		case s.sole[v] >= 0 && from < 0:
+			net.spare[at(s.sole[v])] -= cost
+		case s.sole[v] >= 0:
+			net.connect(at(from), at(s.sole[v]), forever, cost)
+		default:
+			any := net.node()
+			for _, c := range value.Consumers {
+				net.connect(at(c), any, forever, 0)
+				if from >= 0 {
+					net.connect(at(from), at(c), forever, 0)
+				}
+			}
+			if from < 0 {
+				net.spare[any] -= cost
+			} else {
+				net.connect(any, at(from), cost, 0)
+			}
+		}
+	}
+	used := net.node()
+	net.spare[used] -= int64(s.fixed(near, far))
+	for _, op := range s.leaves {
+		net.connect(at(op), used, forever, 0)
+	}
+}
+
+// addPins overrides what is already decided.
+func (s *solver) addPins(path []int) {
+	links := len(path) - 1
+	for op := range s.p.Ops {
+		pin := s.p.Ops[op].Pin
+		if pin == Anywhere {
+			continue
+		}
+		for i := range links {
+			s.net.spare[op*links+i] = -forever
+			if pin > path[i] {
+				s.net.spare[op*links+i] = forever
+			}
+		}
+	}
+}
