@@ -59,8 +59,13 @@ func SolvePaths(p Problem) []Plan {
 
 // Paths lists every path that Solve looks at: indices into p.Hosts, ascending
 // from 0, linked both ways from each to the next; shorter ones first, then in
-// lexical order. p must be valid.
-func Paths(p Problem) [][]int { return paths(&p) }
+// lexical order. It is empty where p is not valid.
+func Paths(p Problem) [][]int {
+	if Validate(p) != nil {
+		return nil
+	}
+	return paths(&p)
+}
 
 func paths(p *Problem) [][]int {
 	all := [][]int{{0}}
