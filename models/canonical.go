@@ -1,0 +1,325 @@
+package models
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cleaveml/cleave/models/onnx"
+	"github.com/cleaveml/cleave/models/tensor"
+)
+
+// Surroundings are the models that Cleave puts in front of and behind a
+// network. Either may be nil.
+type Surroundings interface {
+	// Front maps decoded pixels, one input, uint8 [height width 3], to an output
+	// named and shaped like the network's input.
+	Front(input ValueInfo) (*onnx.ModelProto, error)
+	// Back maps the network's outputs to the answer.
+	Back(outputs []ValueInfo) (*onnx.ModelProto, error)
+	// Fingerprint changes whenever one of the models does.
+	Fingerprint() string
+}
+
+// Recipe says what to make canonical.
+type Recipe struct {
+	// Name is what people call the model.
+	Name string
+	// Open reads the network; it is called only when the store has no match.
+	Open func() (*File, error)
+	// Fingerprint changes whenever what Open returns does.
+	Fingerprint string
+	// Shapes and Dims bind dynamic dimensions, see File.Bind.
+	Shapes map[string]tensor.Shape
+	Dims   map[string]int64
+	// Around may be nil: then the network's inputs and outputs are the graph's.
+	Around Surroundings
+	// Sample is an input of the graph, used to learn sizes that depend on the
+	// data. Without it they are learned from zeros.
+	Sample map[string]tensor.Tensor
+	Form   Form
+}
+
+// layoutVersion changes when the content of a store's folders does.
+const layoutVersion = "4"
+
+// Prepare returns the recipe's graph from the store, building it first if it
+// is not there. progress may be nil; it is told of steps that take long.
+func (s *Store) Prepare(ctx context.Context, rt Runtime, r Recipe, progress func(string)) (*Graph, error) {
+	if r.Form == "" {
+		r.Form = Portable
+	}
+	key, err := r.key(rt)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(s.dir, key)
+	if g, err := readManifest(dir); err == nil {
+		return g, g.loadParts()
+	}
+	if progress != nil {
+		progress(fmt.Sprintf("making %s canonical (%s)", r.Name, r.Form))
+	}
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return nil, &Error{Op: "canonicalise", Model: r.Name, Kind: Failed, Err: err}
+	}
+	tmp, err := os.MkdirTemp(s.dir, ".build-")
+	if err != nil {
+		return nil, &Error{Op: "canonicalise", Model: r.Name, Kind: Failed, Err: err}
+	}
+	defer os.RemoveAll(tmp)
+	if err := build(ctx, rt, r, tmp); err != nil {
+		return nil, err
+	}
+	// Another process may have built the same meanwhile; then its folder serves.
+	if err := os.Rename(tmp, dir); err != nil {
+		if _, readErr := readManifest(dir); readErr != nil {
+			_ = os.RemoveAll(dir) // damaged: make room
+			err = os.Rename(tmp, dir)
+		} else {
+			err = nil
+		}
+		if err != nil {
+			return nil, &Error{Op: "canonicalise", Model: r.Name, Kind: Failed, Err: err}
+		}
+	}
+	g, err := readManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	return g, g.loadParts()
+}
+
+func (r Recipe) key(rt Runtime) (string, error) {
+	around := ""
+	if r.Around != nil {
+		around = r.Around.Fingerprint()
+	}
+	bound, err := json.Marshal([]any{r.Shapes, r.Dims}) // maps are marshalled in order of key
+	if err != nil {
+		return "", &Error{Op: "canonicalise", Model: r.Name, Kind: Invalid, Err: err}
+	}
+	d := digestOf([]byte(layoutVersion), []byte(r.Name), []byte(r.Fingerprint), bound, []byte(around), []byte(r.Form), []byte(rt.Fingerprint(r.Form)))
+	return string(d[:32]), nil
+}
+
+func build(ctx context.Context, rt Runtime, r Recipe, dir string) error {
+	b := &builder{ctx: ctx, rt: rt, r: r, dir: dir, a: newAssembly(r.Name, r.Form)}
+	b.a.g.dir = dir
+	err := b.run()
+	var known *Error
+	if err == nil || errors.As(err, &known) || ctx.Err() != nil {
+		return err
+	}
+	return &Error{Op: "canonicalise", Model: r.Name, Kind: Failed, Err: err}
+}
+
+type builder struct {
+	ctx context.Context
+	rt  Runtime
+	r   Recipe
+	dir string
+	a   *assembly
+	// hashes of the parts' files, in order
+	hashes [][]byte
+}
+
+func (b *builder) run() error {
+	file, err := b.r.Open()
+	if err != nil {
+		return err
+	}
+	if err := file.Bind(b.r.Shapes, b.r.Dims); err != nil {
+		return err
+	}
+	if b.r.Around != nil {
+		if err := b.front(file); err != nil {
+			return err
+		}
+	}
+	outputs, err := b.part("network", file)
+	if err != nil {
+		return err
+	}
+	if b.r.Around != nil {
+		back, err := b.r.Around.Back(outputs)
+		if err != nil {
+			return err
+		}
+		if back != nil {
+			if _, err := b.part("back", &File{Proto: back, Folder: b.dir}); err != nil {
+				return err
+			}
+		}
+	}
+	g, err := b.a.finish()
+	if err != nil {
+		return err
+	}
+	if err := b.learnSizes(g); err != nil {
+		return err
+	}
+	described, err := json.Marshal(g)
+	if err != nil {
+		return err
+	}
+	g.Digest = digestOf(append(b.hashes, described)...)
+	return g.writeManifest()
+}
+
+// front puts decoding and preprocessing before the network's only input.
+func (b *builder) front(file *File) error {
+	inputs := file.Inputs()
+	if len(inputs) != 1 {
+		return nil // several inputs: tensors come as they are
+	}
+	front, err := b.r.Around.Front(inputs[0])
+	if err != nil || front == nil {
+		return err
+	}
+	f := &File{Proto: front, Folder: b.dir}
+	b.a.decode(f.Inputs()[0])
+	_, err = b.part("front", f)
+	return err
+}
+
+// part canonicalises one model, adds it to the graph and returns its outputs.
+func (b *builder) part(name string, f *File) ([]ValueInfo, error) {
+	model, err := proto.Marshal(f.Proto)
+	if err != nil {
+		return nil, err
+	}
+	file, blob := name+".onnx", name+".bin"
+	if err := b.rt.Optimize(b.ctx, model, f.Folder, filepath.Join(b.dir, file), blob, b.r.Form); err != nil {
+		return nil, err
+	}
+	p, err := readPart(b.dir, file)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := b.discover(p)
+	if err != nil {
+		return nil, err
+	}
+	b.a.add(p, infos)
+	for _, name := range []string{file, blob} {
+		sum, err := hashFile(filepath.Join(b.dir, name))
+		if err != nil {
+			return nil, err
+		}
+		b.hashes = append(b.hashes, sum)
+	}
+	var outputs []ValueInfo
+	for _, o := range p.model.Graph.Output {
+		info, ok := infos[o.GetName()]
+		if !ok {
+			return nil, fmt.Errorf("output %q depends on no input", o.GetName())
+		}
+		outputs = append(outputs, info)
+	}
+	return outputs, nil
+}
+
+// discover asks the runtime for dtype and shape of every value: all of them
+// are appended to the model as outputs without a type, which it infers.
+func (b *builder) discover(p *part) (map[string]ValueInfo, error) {
+	nodes := make([]int, len(p.model.Graph.Node))
+	var wanted []ValueInfo
+	for i, n := range p.model.Graph.Node {
+		nodes[i] = i
+		for _, out := range n.Output {
+			if out != "" && !p.constant[out] {
+				wanted = append(wanted, ValueInfo{Name: out})
+			}
+		}
+	}
+	model, err := p.extract(nodes, p.inputs, wanted)
+	if err != nil {
+		return nil, err
+	}
+	found, err := b.rt.Outputs(b.ctx, model, b.dir)
+	if err != nil {
+		return nil, err
+	}
+	infos := map[string]ValueInfo{}
+	for _, v := range found {
+		infos[v.Name] = v
+	}
+	return infos, nil
+}
+
+// learnSizes runs the graph once where the size of a value is not known before
+// the run, the number of boxes left by suppression for example.
+func (b *builder) learnSizes(g *Graph) error {
+	for i, p := range g.parts {
+		var open []ValueID
+		for id, v := range g.Values {
+			if v.Bytes < 0 && v.DType.Size() > 0 && v.Producer != FromInput && g.Ops[v.Producer].Part == i {
+				open = append(open, ValueID(id))
+			}
+		}
+		if len(open) == 0 {
+			continue
+		}
+		inputs := map[string]tensor.Tensor{}
+		for _, in := range p.inputs {
+			t, ok := b.r.Sample[in.Name]
+			if !ok {
+				v := g.Values[b.a.byID[in.Name]]
+				t = tensor.Tensor{DType: v.DType, Shape: v.Shape, Data: make([]byte, max(0, v.Bytes))}
+			}
+			inputs[in.Name] = t
+		}
+		nodes := make([]int, len(p.model.Graph.Node))
+		for n := range nodes {
+			nodes[n] = n
+		}
+		model, err := p.extract(nodes, p.inputs, g.infos(open))
+		if err != nil {
+			return err
+		}
+		outs, err := b.rt.RunOnce(b.ctx, model, b.dir, inputs)
+		if err != nil {
+			return err
+		}
+		for k, id := range open {
+			g.Values[id].Bytes = outs[k].Bytes()
+		}
+	}
+	return nil
+}
+
+func hashFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // a part without large weights has no blob
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return nil, err
+	}
+	return h.Sum(nil), nil
+}
+
+// FingerprintFiles hashes a model file and its external data, for Recipe.Fingerprint.
+func FingerprintFiles(f *File) (string, error) {
+	h := sha256.New()
+	for _, name := range append([]string{filepath.Base(f.Path)}, f.externalFiles()...) {
+		sum, err := hashFile(filepath.Join(f.Folder, name))
+		if err != nil {
+			return "", &Error{Op: "load", Model: f.Path, Kind: Failed, Err: err}
+		}
+		fmt.Fprintf(h, "%x\n", sum)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)), nil
+}

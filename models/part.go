@@ -1,0 +1,232 @@
+package models
+
+import (
+	"fmt"
+	"sort"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cleaveml/cleave/models/onnx"
+	"github.com/cleaveml/cleave/models/tensor"
+)
+
+// part is one ONNX model of a graph, in canonical form.
+type part struct {
+	file  string // its ONNX file in the graph's folder
+	model *onnx.ModelProto
+
+	initializer map[string]*onnx.TensorProto
+	producer    map[string]int          // value name → node
+	constant    map[string]bool         // values that depend on no input
+	reads       [][]string              // node → names it reads, subgraphs' outer references included
+	inputs      []ValueInfo             // what the part expects
+	sizes       map[string]tensor.Bytes // bytes of each initialiser
+}
+
+func newPart(file string, model *onnx.ModelProto) (*part, error) {
+	p := &part{
+		file: file, model: model,
+		initializer: map[string]*onnx.TensorProto{},
+		producer:    map[string]int{},
+		constant:    map[string]bool{"": true},
+		sizes:       map[string]tensor.Bytes{},
+	}
+	for _, t := range model.Graph.Initializer {
+		p.initializer[t.GetName()] = t
+		p.constant[t.GetName()] = true
+		p.sizes[t.GetName()] = max(0, tensor.Shape(t.Dims).Bytes(tensor.DType(t.GetDataType())))
+	}
+	p.inputs = (&File{Proto: model}).Inputs()
+	known := map[string]bool{}
+	for _, in := range p.inputs {
+		known[in.Name] = true
+	}
+	for i, n := range model.Graph.Node {
+		reads := readsOf(n)
+		constant := true
+		for _, name := range reads {
+			if !p.constant[name] && !known[name] {
+				return nil, fmt.Errorf("node %d (%s %q) reads %q, which nothing before it makes", i, n.GetOpType(), n.GetName(), name)
+			}
+			constant = constant && p.constant[name]
+		}
+		for _, out := range n.Output {
+			if out == "" {
+				continue
+			}
+			if _, twice := p.producer[out]; twice || known[out] {
+				return nil, fmt.Errorf("two nodes make the value %q", out)
+			}
+			p.producer[out] = i
+			known[out] = true
+			if constant && !random[n.GetOpType()] {
+				p.constant[out] = true
+			}
+		}
+		p.reads = append(p.reads, reads)
+	}
+	for _, o := range model.Graph.Output {
+		if !known[o.GetName()] && !p.constant[o.GetName()] {
+			return nil, fmt.Errorf("no node makes the output %q", o.GetName())
+		}
+	}
+	return p, nil
+}
+
+// random ops have no inputs but are no constants: cloning one into two
+// segments would give two different values.
+var random = map[string]bool{"RandomNormal": true, "RandomUniform": true}
+
+// readsOf lists the values that a node reads, each once: its inputs and what
+// its subgraphs take from outside.
+func readsOf(n *onnx.NodeProto) []string {
+	var out []string
+	seen := map[string]bool{"": true}
+	add := func(name string) {
+		if !seen[name] {
+			seen[name] = true
+			out = append(out, name)
+		}
+	}
+	for _, in := range n.Input {
+		add(in)
+	}
+	for _, a := range n.Attribute {
+		for _, sub := range append(a.Graphs, a.G) {
+			for _, name := range outerReads(sub) {
+				add(name)
+			}
+		}
+	}
+	return out
+}
+
+// outerReads lists the names that a subgraph reads but does not define.
+func outerReads(g *onnx.GraphProto) []string {
+	if g == nil {
+		return nil
+	}
+	inner := map[string]bool{}
+	for _, v := range g.Input {
+		inner[v.GetName()] = true
+	}
+	for _, t := range g.Initializer {
+		inner[t.GetName()] = true
+	}
+	var out []string
+	for _, n := range g.Node {
+		for _, name := range readsOf(n) {
+			if !inner[name] {
+				out = append(out, name)
+			}
+		}
+		for _, name := range n.Output {
+			inner[name] = true
+		}
+	}
+	for _, v := range g.Output {
+		if name := v.GetName(); !inner[name] {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// extract makes a standalone model of some nodes: constants that they need are
+// cloned, weights stay references into the blob.
+func (p *part) extract(nodes []int, inputs, outputs []ValueInfo) ([]byte, error) {
+	take := map[int]bool{}
+	weights := map[string]bool{}
+	var need func(name string)
+	need = func(name string) {
+		if _, ok := p.initializer[name]; ok {
+			weights[name] = true
+			return
+		}
+		i, made := p.producer[name]
+		if !made || !p.constant[name] || take[i] {
+			return
+		}
+		take[i] = true
+		for _, r := range p.reads[i] {
+			need(r)
+		}
+	}
+	for _, i := range nodes {
+		take[i] = true
+		for _, r := range p.reads[i] {
+			need(r)
+		}
+	}
+	for _, o := range outputs {
+		need(o.Name)
+	}
+	g := &onnx.GraphProto{Name: proto.String("segment")}
+	order := make([]int, 0, len(take))
+	for i := range take {
+		order = append(order, i)
+	}
+	sort.Ints(order)
+	for _, i := range order {
+		g.Node = append(g.Node, p.model.Graph.Node[i])
+	}
+	for _, t := range p.model.Graph.Initializer {
+		if weights[t.GetName()] {
+			g.Initializer = append(g.Initializer, t)
+		}
+	}
+	for _, v := range inputs {
+		g.Input = append(g.Input, protoInfo(v))
+	}
+	for _, v := range outputs {
+		g.Output = append(g.Output, protoInfo(v))
+	}
+	return proto.Marshal(&onnx.ModelProto{
+		IrVersion: p.model.IrVersion, OpsetImport: p.model.OpsetImport, Functions: p.model.Functions,
+		ProducerName: proto.String("cleave"), Graph: g,
+	})
+}
+
+func protoInfo(v ValueInfo) *onnx.ValueInfoProto {
+	info := &onnx.ValueInfoProto{Name: proto.String(v.Name)}
+	if v.DType == tensor.Undefined {
+		return info // its type is inferred
+	}
+	tt := &onnx.TypeProto_Tensor{ElemType: proto.Int32(int32(v.DType))}
+	if v.Shape != nil {
+		tt.Shape = &onnx.TensorShapeProto{}
+		for _, d := range v.Shape {
+			dim := &onnx.TensorShapeProto_Dimension{}
+			if d >= 0 {
+				dim.Value = &onnx.TensorShapeProto_Dimension_DimValue{DimValue: d}
+			}
+			tt.Shape.Dim = append(tt.Shape.Dim, dim)
+		}
+	}
+	info.Type = &onnx.TypeProto{Value: &onnx.TypeProto_TensorType{TensorType: tt}}
+	return info
+}
+
+// learnedTypes are the ops that have weights in the sense of learning; the
+// affine maps of preprocessing (Mul, Add) are not among them.
+var learnedTypes = map[string]bool{
+	"Conv": true, "ConvTranspose": true, "FusedConv": true, "NhwcFusedConv": true, "ConvInteger": true, "QLinearConv": true,
+	"Gemm": true, "FusedGemm": true, "MatMul": true, "FusedMatMul": true, "MatMulInteger": true, "QLinearMatMul": true,
+	"MatMulNBits": true, "QGemm": true, "LSTM": true, "GRU": true, "RNN": true, "Attention": true, "Gather": false,
+}
+
+// learned: node i is of a learned type and one of its weights has rank ≥ 2.
+func (p *part) learned(i int) bool {
+	if !learnedTypes[p.model.Graph.Node[i].GetOpType()] {
+		return false
+	}
+	for _, name := range p.model.Graph.Node[i].Input {
+		if t := p.initializer[name]; t != nil && len(t.Dims) >= 2 {
+			return true
+		}
+		if _, computed := p.producer[name]; computed && p.constant[name] {
+			return true // weights made by a constant node
+		}
+	}
+	return false
+}
