@@ -54,6 +54,13 @@ func watch(t testing.TB, m *onnx.ModelProto, shape []int64, inputs [][]float32, 
 	if err := options.SetIntraOpNumThreads(1); err != nil {
 		t.Fatal(err)
 	}
+	// A session for three runs is not worth optimising.
+	if err := options.SetGraphOptimizationLevel(ort.GraphOptimizationLevelDisableAll); err != nil {
+		t.Fatal(err)
+	}
+	if err := options.AddSessionConfigEntry("session.disable_prepacking", "1"); err != nil {
+		t.Fatal(err)
+	}
 	session, err := ort.NewDynamicAdvancedSessionWithONNXData(raw, []string{"input"}, outputs, options)
 	if err != nil {
 		t.Fatal(err)

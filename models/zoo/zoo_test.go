@@ -12,6 +12,21 @@ import (
 	"github.com/cleaveml/cleave/models/zoo"
 )
 
+var cached = map[string]*onnx.ModelProto{}
+
+// built is a zoo model with seed 1, made once; no test may change it.
+func built(t *testing.T, name string) *onnx.ModelProto {
+	t.Helper()
+	if cached[name] == nil {
+		m, err := zoo.Build(name, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cached[name] = m
+	}
+	return cached[name]
+}
+
 // digest covers every node, name, shape and weight of a model.
 func digest(t *testing.T, m *onnx.ModelProto) string {
 	t.Helper()
@@ -45,10 +60,7 @@ func TestSameSeedSameBytes(t *testing.T) {
 		{"mlp", "151d43145f36fb0fda3581007c57cf281116da5484458ab1be844f7729557679", 32*64 + 64 + 64*64 + 64 + 64*10 + 10},
 	} {
 		t.Run(want.name, func(t *testing.T) {
-			m, err := zoo.Build(want.name, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
+			m := built(t, want.name)
 			if got := digest(t, m); got != want.digest {
 				t.Errorf("digest %s, want %s: the same seed must give the same bytes", got, want.digest)
 			}
