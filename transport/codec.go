@@ -1,0 +1,191 @@
+package transport
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/cleaveml/cleave/models/tensor"
+)
+
+// Codec is a way to put a tensor on a wire.
+type Codec string
+
+// The codecs.
+const (
+	// Raw sends the bytes as they are.
+	Raw Codec = "raw"
+	// FP16 sends float32 as IEEE 754 half precision, rounded to nearest even:
+	// relative error ≤ 2⁻¹¹ for 2⁻¹⁴ ≤ |x| ≤ 65504, absolute error ≤ 2⁻²⁵
+	// below. Infinities and NaNs survive; larger finite values are refused.
+	FP16 Codec = "fp16"
+	// Zstd shuffles bytes by their place in the element, then compresses.
+	// Lossless, bit by bit.
+	Zstd Codec = "zstd"
+	// FP16Zstd is FP16, then Zstd.
+	FP16Zstd Codec = "fp16+zstd"
+)
+
+// Codecs lists all codecs, Raw first.
+func Codecs() []Codec { return []Codec{Raw, FP16, Zstd, FP16Zstd} }
+
+// Lossless reports whether decoding gives back the very bytes.
+func (c Codec) Lossless() bool { return c == Raw || c == Zstd }
+
+// Known reports whether c is one of Codecs.
+func (c Codec) Known() bool { return c == Raw || c == FP16 || c == Zstd || c == FP16Zstd }
+
+func (c Codec) half() bool       { return c == FP16 || c == FP16Zstd }
+func (c Codec) compressed() bool { return c == Zstd || c == FP16Zstd }
+
+// Supports reports whether c can carry elements of this type.
+func (c Codec) Supports(d tensor.DType) bool {
+	if c.half() {
+		return d == tensor.Float32
+	}
+	return c.Known() && d.Size() > 0
+}
+
+// MaxEncoded is the room that Encode needs at most, in bytes.
+func (c Codec) MaxEncoded(t tensor.Tensor) int {
+	return maxEncoded(c, len(t.Data))
+}
+
+func maxEncoded(c Codec, raw int) int {
+	if c.half() {
+		raw /= 2
+	}
+	if c.compressed() {
+		raw += raw/256 + 64 // a zstd block header is 3 bytes per 128 KiB at worst
+	}
+	return raw
+}
+
+// coder is the reusable state of compression.
+type coder struct {
+	enc     *zstd.Encoder
+	dec     *zstd.Decoder
+	scratch [2][]byte
+}
+
+// coders keeps idle coders; it holds no state between two uses.
+var coders = sync.Pool{New: func() any {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderMaxMemory(1<<40))
+	if err != nil {
+		panic(err)
+	}
+	return &coder{enc: enc, dec: dec}
+}}
+
+// room returns scratch memory i with n bytes of undefined content.
+func (k *coder) room(i, n int) []byte {
+	if cap(k.scratch[i]) < n {
+		k.scratch[i] = make([]byte, n)
+	}
+	return k.scratch[i][:n]
+}
+
+// Encode appends the encoded tensor to dst and returns the result; it does not
+// allocate when dst has room for MaxEncoded. The error is an *Error of kind
+// Unsupported, when c cannot carry this tensor; use a lossless codec then.
+func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
+	if !c.Supports(t.DType) {
+		return nil, c.unsupported("encode", "%v tensors cannot travel as %s", t.DType, c)
+	}
+	switch c {
+	case Raw:
+		return append(dst, t.Data...), nil
+	case FP16:
+		n := len(dst)
+		dst = grow(dst, len(t.Data)/2)
+		return dst, c.toHalf(dst[n:], t)
+	}
+	k := coders.Get().(*coder)
+	defer coders.Put(k)
+	src, size := t.Data, t.DType.Size()
+	if c.half() {
+		src, size = k.room(0, len(src)/2), 2
+		if err := c.toHalf(src, t); err != nil {
+			return nil, err
+		}
+	}
+	if size > 1 {
+		shuffled := k.room(1, len(src))
+		shuffle(shuffled, src, size)
+		src = shuffled
+	}
+	return k.enc.EncodeAll(src, dst), nil
+}
+
+// Decode fills dst, which has exactly the tensor's raw size, with elements of
+// this type. It never writes or allocates more than that, whatever src claims.
+// The error is an *Error of kind Protocol: src is not what Encode makes.
+func (c Codec) Decode(dst []byte, d tensor.DType, src []byte) error {
+	if !c.Supports(d) || len(dst)%d.Size() != 0 {
+		return c.malformed("%d bytes of %v cannot travel as %q", len(dst), d, string(c))
+	}
+	want := len(dst)
+	if c.half() {
+		want /= 2
+	}
+	if !c.compressed() && len(src) != want {
+		return c.malformed("%d bytes where %d belong", len(src), want)
+	}
+	switch c {
+	case Raw:
+		copy(dst, src)
+		return nil
+	case FP16:
+		fromHalf(dst, src)
+		return nil
+	}
+	k := coders.Get().(*coder)
+	defer coders.Put(k)
+	size := d.Size()
+	if c.half() {
+		size = 2
+	}
+	plain := dst
+	if size > 1 {
+		plain = k.room(1, want)
+	}
+	out, err := k.dec.DecodeAll(src, plain[:0:want])
+	if err != nil {
+		return c.malformed("%w", err)
+	}
+	if len(out) != want {
+		return c.malformed("%d bytes where %d belong", len(out), want)
+	}
+	if !c.half() {
+		if size > 1 {
+			unshuffle(dst, out, size)
+		}
+		return nil
+	}
+	halves := k.room(0, want)
+	unshuffle(halves, out, 2)
+	fromHalf(dst, halves)
+	return nil
+}
+
+func (c Codec) unsupported(op, format string, args ...any) error {
+	return &Error{Op: op + " " + string(c), Kind: Unsupported, Err: fmt.Errorf(format, args...)}
+}
+
+func (c Codec) malformed(format string, args ...any) error {
+	return &Error{Op: "decode " + string(c), Kind: Protocol, Err: fmt.Errorf(format, args...)}
+}
+
+func grow(dst []byte, n int) []byte {
+	if cap(dst)-len(dst) >= n {
+		return dst[:len(dst)+n]
+	}
+	return append(dst, make([]byte, n)...)
+}

@@ -1,0 +1,139 @@
+package transport
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/wire"
+)
+
+// Kinds of frame that the transport itself knows.
+const (
+	KindReply = "reply"
+	KindError = "error"
+)
+
+// Frame is a message: a header and the tensors it describes, which stay
+// encoded until somebody asks for them. It is not safe for concurrent use.
+type Frame struct {
+	// Header is the caller's to fill, but for Tensors, which Add fills, and
+	// Sender, ProtocolVersion and Timings.Transfer, which Send fills.
+	Header *wire.Header
+	// Arrival is set on received frames.
+	Arrival Arrival
+
+	parts []part
+}
+
+// part is the body of Header.Tensors[i].
+type part struct {
+	encoded []byte
+	owned   *block // holds encoded; nil where encoded is the caller's
+	decoded *block // result of Tensor, nil before or where it aliases encoded
+}
+
+// Arrival tells how a frame came in.
+type Arrival struct {
+	First, Last time.Time
+	Wait        time.Duration // from the call of Read to the first byte
+	Bytes       tensor.Bytes  // of the whole frame
+	// Goodput is the slope of arriving bytes after the first quarter, 0 when
+	// the frame came in one piece.
+	Goodput partition.BitsPerSecond
+	// Enough is false when the frame was too small to measure the link; then
+	// Goodput is a lower bound at best.
+	Enough bool
+}
+
+// NewFrame returns an empty frame of this kind.
+func NewFrame(kind string) *Frame { return &Frame{Header: &wire.Header{Kind: kind}} }
+
+// Add encodes a tensor and appends it. With Raw the frame aliases t.Data, which
+// must not change until the frame is released; other codecs copy. The error is
+// an *Error of kind Unsupported or Protocol and leaves the frame as it was.
+func (f *Frame) Add(value string, c Codec, t tensor.Tensor) error {
+	if c == Raw {
+		return f.AddEncoded(value, c, t, t.Data)
+	}
+	if err := t.Validate(); err != nil {
+		return &Error{Op: "add tensor " + value, Kind: Protocol, Err: err}
+	}
+	owned := take(c.MaxEncoded(t))
+	encoded, err := c.Encode(owned.b, t)
+	if err != nil {
+		owned.free()
+		return fmt.Errorf("add tensor %s: %w", value, err)
+	}
+	f.append(value, c, t, part{encoded: encoded, owned: owned})
+	return nil
+}
+
+// AddEncoded appends a tensor that the caller has encoded with c already; of t
+// only dtype and shape are used. The frame aliases encoded until it is released.
+func (f *Frame) AddEncoded(value string, c Codec, t tensor.Tensor, encoded []byte) error {
+	size := t.Shape.Bytes(t.DType)
+	if size < 0 || (c == Raw && tensor.Bytes(len(encoded)) != size) {
+		return &Error{Op: "add tensor " + value, Kind: Protocol,
+			Err: fmt.Errorf("%w: %v with %d bytes", tensor.ErrSize, t, len(encoded))}
+	}
+	f.append(value, c, t, part{encoded: encoded})
+	return nil
+}
+
+func (f *Frame) append(value string, c Codec, t tensor.Tensor, p part) {
+	f.Header.Tensors = append(f.Header.Tensors, &wire.Tensor{
+		Value: value, Dtype: uint32(t.DType), Shape: t.Shape, Codec: string(c),
+		EncodedLength: uint64(len(p.encoded)), RawLength: uint64(t.Shape.Bytes(t.DType)),
+	})
+	f.parts = append(f.parts, p)
+}
+
+// Len is the number of tensors.
+func (f *Frame) Len() int { return len(f.parts) }
+
+// Payload is the number of encoded tensor bytes.
+func (f *Frame) Payload() tensor.Bytes {
+	var n tensor.Bytes
+	for _, p := range f.parts {
+		n += tensor.Bytes(len(p.encoded))
+	}
+	return n
+}
+
+// Encoded returns the bytes of tensor i as they travel, valid until Release.
+func (f *Frame) Encoded(i int) []byte { return f.parts[i].encoded }
+
+// Tensor decodes tensor i. The data belongs to the frame and is valid until
+// Release; asking twice decodes once. The error is an *Error of kind Protocol.
+func (f *Frame) Tensor(i int) (tensor.Tensor, error) {
+	h, p := f.Header.Tensors[i], &f.parts[i]
+	t := tensor.Tensor{DType: tensor.DType(h.Dtype), Shape: h.Shape}
+	if Codec(h.Codec) == Raw {
+		t.Data = p.encoded
+		return t, nil
+	}
+	if p.decoded == nil {
+		room := take(int(h.RawLength))
+		room.b = room.b[:h.RawLength]
+		if err := Codec(h.Codec).Decode(room.b, t.DType, p.encoded); err != nil {
+			room.free()
+			return tensor.Tensor{}, fmt.Errorf("decode tensor %s: %w", h.Value, err)
+		}
+		p.decoded = room
+	}
+	t.Data = p.decoded.b
+	return t, nil
+}
+
+// Release gives the frame's memory back. Tensors of the frame are invalid
+// afterwards; the header stays. Releasing twice does nothing.
+func (f *Frame) Release() {
+	for i := range f.parts {
+		f.parts[i].owned.free()
+		f.parts[i].decoded.free()
+		f.parts[i] = part{}
+	}
+	f.parts = nil
+}

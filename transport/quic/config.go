@@ -1,0 +1,80 @@
+package quic
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/identity"
+)
+
+// Config describes an endpoint. Identity is required; zero fields mean the
+// default named here.
+type Config struct {
+	// Identity says who this host is and which cluster it trusts.
+	Identity identity.Identity
+	// Addr is the UDP address to listen on: ":0", any port, by default. One
+	// port serves both to listen and to dial.
+	Addr string
+	// Handler serves streams that peers open, each in a goroutine of its own.
+	// nil: such streams are cancelled.
+	Handler transport.Handler
+	// Observe hears of connections. It must not block. nil: nobody listens.
+	Observe func(transport.Event)
+	// WrapPacketConn puts something between QUIC and the socket, an emulated
+	// link for example. The endpoint closes what it returns, which closes the
+	// socket. nil: nothing.
+	WrapPacketConn func(net.PacketConn) net.PacketConn
+	// Version is transport.ProtocolVersion; tests set another.
+	Version uint32
+	// Build is told to peers, for people.
+	Build string
+	// Limits bounds the frames that peers may send.
+	Limits transport.Limits
+	// DialTimeout bounds a dial with its handshakes: 5 s.
+	DialTimeout time.Duration
+	// IdleTimeout is how long a peer may be silent before it counts as dead:
+	// 3 s. A quiet connection is kept alive three times as often.
+	IdleTimeout time.Duration
+	// Streams is the number of requests a peer may have open here: 256.
+	Streams int
+	// Grace is how long the lesser one of two connections between the same
+	// hosts stays open after its last stream: 2 s.
+	Grace time.Duration
+}
+
+func (c Config) withDefaults() (Config, error) {
+	fail := func(format string, args ...any) (Config, error) {
+		return c, &transport.Error{Op: "listen", Kind: transport.BadConfig, Err: fmt.Errorf(format, args...)}
+	}
+	if c.Identity.ID == "" {
+		return c, &transport.Error{Op: "listen", Kind: transport.BadConfig, Err: errors.New("Config.Identity is missing")}
+	}
+	if c.DialTimeout < 0 || c.IdleTimeout < 0 || c.Grace < 0 || c.Streams < 0 {
+		return fail("timeouts and Streams cannot be negative")
+	}
+	if c.Addr == "" {
+		c.Addr = ":0"
+	}
+	if c.Version == 0 {
+		c.Version = transport.ProtocolVersion
+	}
+	if c.DialTimeout == 0 {
+		c.DialTimeout = 5 * time.Second
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = 3 * time.Second
+	}
+	if c.Streams == 0 {
+		c.Streams = 256
+	}
+	if c.Grace == 0 {
+		c.Grace = 2 * time.Second
+	}
+	if c.Observe == nil {
+		c.Observe = func(transport.Event) {}
+	}
+	return c, nil
+}
