@@ -163,18 +163,18 @@ func (s *solver) reaches(path []int) error {
 }
 
 // assign minimises over one path by one minimum cut. The unknowns are
-// x[op,i] = "op runs beyond link i of the path", true on the source's side:
+// x[op,i] = "op runs beyond link i of the path", true on the sink's side:
 //
 //   - x[op,i+1] implies x[op,i], and x[producer,i] implies x[consumer,i]: arcs
 //     of infinite capacity. As x falls along i, the costs on the hosts are
 //     linear in x, so that Ishikawa's chain of each op needs no other arcs.
 //   - A tensor crosses link i if x[consumer,i] for any consumer and not
-//     x[producer,i]: an arc between the two, or through one more node that any
-//     of several consumers pulls to the source's side.
+//     x[producer,i]: an arc from producer to consumer, or to one more node
+//     that any of several consumers pulls to the sink's side.
 //   - An output pays its way back over link i with x[producer,i].
 //   - Link i is used with x[op,i] for any op, hence for an op without
 //     consumers: one node per link that those pull.
-//   - A pin decides the op's variables.
+//   - A pin decides the op's variables, and those that these imply.
 func (s *solver) assign(path []int) []int {
 	links := len(path) - 1
 	labels := make([]int, len(s.p.Ops))
@@ -182,23 +182,23 @@ func (s *solver) assign(path []int) []int {
 		return labels
 	}
 	s.net.reset(len(labels) * links)
+	s.fixPinned(path)
 	for op := range labels {
 		for i := range links {
 			near, far := path[i], path[i+1]
-			s.net.spare[op*links+i] += int64(s.p.Ops[op].Cost[near] - s.p.Ops[op].Cost[far])
+			s.net.spare[op*links+i] += int64(s.p.Ops[op].Cost[far] - s.p.Ops[op].Cost[near])
 			if i > 0 {
-				s.net.connect(op*links+i, op*links+i-1, forever, 0)
+				s.net.connect(op*links+i-1, op*links+i, forever, 0)
 			}
 		}
 	}
 	for i := range links {
 		s.addLink(path, i)
 	}
-	s.addPins(path)
-	side := s.net.cut()
+	beyond := s.net.cut()
 	for op := range labels {
 		for i := range links {
-			if side[op*links+i] {
+			if beyond[op*links+i] {
 				labels[op] = i + 1
 			}
 		}
@@ -216,49 +216,75 @@ func (s *solver) addLink(path []int, i int) {
 		value := &s.p.Values[v]
 		from, cost := value.Producer, int64(out[v].cost)
 		if value.Output && from >= 0 {
-			net.spare[at(from)] -= int64(back[v].cost)
+			net.spare[at(from)] += int64(back[v].cost)
 		}
 		switch {
 		case s.sole[v] == -1:
 		case s.sole[v] >= 0 && from < 0:
-			net.spare[at(s.sole[v])] -= cost
+			net.spare[at(s.sole[v])] += cost
 		case s.sole[v] >= 0:
-			net.connect(at(from), at(s.sole[v]), forever, cost)
+			net.connect(at(from), at(s.sole[v]), cost, forever)
 		default:
-			any := net.node()
-			for _, c := range value.Consumers {
-				net.connect(at(c), any, forever, 0)
-				if from >= 0 {
-					net.connect(at(from), at(c), forever, 0)
-				}
-			}
+			wanted := s.pulled(value.Consumers, at)
 			if from < 0 {
-				net.spare[any] -= cost
-			} else {
-				net.connect(any, at(from), cost, 0)
+				net.spare[wanted] += cost
+				continue
+			}
+			net.connect(at(from), wanted, cost, 0)
+			for _, c := range value.Consumers {
+				net.connect(at(c), at(from), forever, 0)
 			}
 		}
 	}
-	used := net.node()
-	net.spare[used] -= int64(s.fixed(near, far))
-	for _, op := range s.leaves {
-		net.connect(at(op), used, forever, 0)
-	}
+	net.spare[s.pulled(s.leaves, at)] += int64(s.fixed(near, far))
 }
 
-// addPins overrides what is already decided.
-func (s *solver) addPins(path []int) {
-	links := len(path) - 1
-	for op := range s.p.Ops {
-		pin := s.p.Ops[op].Pin
-		if pin == Anywhere {
-			continue
+// pulled adds a node that is on the sink's side if any of the ops is.
+func (s *solver) pulled(ops []int, at func(int) int) int {
+	node := s.net.node()
+	for _, op := range ops {
+		if s.net.fixed[at(op)] == atSink {
+			s.net.fixed[node] = atSink
+			return node
 		}
+	}
+	for _, op := range ops {
+		s.net.connect(node, at(op), forever, 0)
+	}
+	return node
+}
+
+// fixPinned decides the variables of pinned ops and, as labels never fall along
+// an edge, of the ops before and after them.
+func (s *solver) fixPinned(path []int) {
+	if !slices.ContainsFunc(s.p.Ops, func(op Op) bool { return op.Pin != Anywhere }) {
+		return
+	}
+	links := len(path) - 1
+	before := floors(*s.p)
+	least := make([]int, len(before))
+	most := make([]int, len(before))
+	for op := range before {
+		most[op] = links
+		if pin := s.p.Ops[op].Pin; pin != Anywhere {
+			least[op] = slices.Index(path, pin)
+			most[op] = least[op]
+		}
+		for _, q := range before[op] {
+			least[op] = max(least[op], least[q])
+		}
+	}
+	for op := len(before) - 1; op >= 0; op-- {
 		for i := range links {
-			s.net.spare[op*links+i] = -forever
-			if pin > path[i] {
-				s.net.spare[op*links+i] = forever
+			switch {
+			case least[op] > i:
+				s.net.fixed[op*links+i] = atSink
+			case most[op] <= i:
+				s.net.fixed[op*links+i] = atSource
 			}
+		}
+		for _, q := range before[op] {
+			most[q] = min(most[q], most[op])
 		}
 	}
 }
