@@ -11,8 +11,10 @@ const forever = int64(1) << 62
 // Problem", J. ACM 1988) in rounds: a search backwards from the sink labels
 // every node with its exact distance, then one sweep from far to near moves
 // all excess one step nearer at a time. What gets stuck finds its next way in
-// the next round. On graphs like ours, which are long and narrow, the few
-// rounds beat Dinic's long augmenting paths by a factor of four.
+// the next round. Rounds are few where many nodes have excess and few deliver,
+// which is how the solver poses its problems (most ops gain by moving outward,
+// few transfers pay for it): a quarter of the time of Dinic's augmenting paths
+// on 1000 ops, a tenth of the same cut posed the other way round.
 //
 // The arcs 2e and 2e+1 are one pair: the residual capacities there and back.
 // The memory is reused after reset.
@@ -79,8 +81,8 @@ func (n *network) terminate(v int, other terminal, in, out int64) {
 	}
 }
 
-// cut returns for each node whether it is on the sink's side of a minimum cut;
-// of all minimum cuts, the one with the smallest such side.
+// cut returns for each node whether it is on the source's side of a minimum
+// cut; of all minimum cuts, the one with the largest such side.
 func (n *network) cut() []bool {
 	n.index()
 	for n.measure() {
@@ -88,7 +90,7 @@ func (n *network) cut() []bool {
 	}
 	side := make([]bool, len(n.spare))
 	for v := range side {
-		side[v] = n.fixed[v] == atSink || n.depth[v] != unreached
+		side[v] = n.fixed[v] == atSource || n.fixed[v] == free && n.depth[v] == unreached
 	}
 	return side
 }

@@ -9,7 +9,8 @@ import (
 // Solve returns the plan of minimum latency over every ascending path of
 // linked hosts that starts at Hosts[0]: on device, edge and cloud these are
 // device; device→edge; device→cloud; device→edge→cloud. Ties go to fewer
-// hosts, then to hosts nearer the source.
+// hosts, then to the path whose hosts are nearer the source; on that path, to
+// running ops further out.
 //
 // The plan is exact, to the nanosecond, for the costs of single ops. p.Timed
 // is not additive and no cut can hold it, so the cut of each path ignores it;
@@ -163,14 +164,14 @@ func (s *solver) reaches(path []int) error {
 }
 
 // assign minimises over one path by one minimum cut. The unknowns are
-// x[op,i] = "op runs beyond link i of the path", true on the sink's side:
+// x[op,i] = "op runs beyond link i of the path", true on the source's side:
 //
 //   - x[op,i+1] implies x[op,i], and x[producer,i] implies x[consumer,i]: arcs
 //     of infinite capacity. As x falls along i, the costs on the hosts are
 //     linear in x, so that Ishikawa's chain of each op needs no other arcs.
 //   - A tensor crosses link i if x[consumer,i] for any consumer and not
-//     x[producer,i]: an arc from producer to consumer, or to one more node
-//     that any of several consumers pulls to the sink's side.
+//     x[producer,i]: an arc from consumer to producer, or from one more node
+//     that any of several consumers pulls to the source's side.
 //   - An output pays its way back over link i with x[producer,i].
 //   - Link i is used with x[op,i] for any op, hence for an op without
 //     consumers: one node per link that those pull.
@@ -186,9 +187,9 @@ func (s *solver) assign(path []int) []int {
 	for op := range labels {
 		for i := range links {
 			near, far := path[i], path[i+1]
-			s.net.spare[op*links+i] += int64(s.p.Ops[op].Cost[far] - s.p.Ops[op].Cost[near])
+			s.net.spare[op*links+i] += int64(s.p.Ops[op].Cost[near] - s.p.Ops[op].Cost[far])
 			if i > 0 {
-				s.net.connect(op*links+i-1, op*links+i, forever, 0)
+				s.net.connect(op*links+i, op*links+i-1, forever, 0)
 			}
 		}
 	}
@@ -216,40 +217,40 @@ func (s *solver) addLink(path []int, i int) {
 		value := &s.p.Values[v]
 		from, cost := value.Producer, int64(out[v].cost)
 		if value.Output && from >= 0 {
-			net.spare[at(from)] += int64(back[v].cost)
+			net.spare[at(from)] -= int64(back[v].cost)
 		}
 		switch {
 		case s.sole[v] == -1:
 		case s.sole[v] >= 0 && from < 0:
-			net.spare[at(s.sole[v])] += cost
+			net.spare[at(s.sole[v])] -= cost
 		case s.sole[v] >= 0:
-			net.connect(at(from), at(s.sole[v]), cost, forever)
+			net.connect(at(s.sole[v]), at(from), cost, forever)
 		default:
 			wanted := s.pulled(value.Consumers, at)
 			if from < 0 {
-				net.spare[wanted] += cost
+				net.spare[wanted] -= cost
 				continue
 			}
-			net.connect(at(from), wanted, cost, 0)
+			net.connect(wanted, at(from), cost, 0)
 			for _, c := range value.Consumers {
-				net.connect(at(c), at(from), forever, 0)
+				net.connect(at(from), at(c), forever, 0)
 			}
 		}
 	}
-	net.spare[s.pulled(s.leaves, at)] += int64(s.fixed(near, far))
+	net.spare[s.pulled(s.leaves, at)] -= int64(s.fixed(near, far))
 }
 
-// pulled adds a node that is on the sink's side if any of the ops is.
+// pulled adds a node that is on the source's side if any of the ops is.
 func (s *solver) pulled(ops []int, at func(int) int) int {
 	node := s.net.node()
 	for _, op := range ops {
-		if s.net.fixed[at(op)] == atSink {
-			s.net.fixed[node] = atSink
+		if s.net.fixed[at(op)] == atSource {
+			s.net.fixed[node] = atSource
 			return node
 		}
 	}
 	for _, op := range ops {
-		s.net.connect(node, at(op), forever, 0)
+		s.net.connect(at(op), node, forever, 0)
 	}
 	return node
 }
@@ -278,9 +279,9 @@ func (s *solver) fixPinned(path []int) {
 		for i := range links {
 			switch {
 			case least[op] > i:
-				s.net.fixed[op*links+i] = atSink
-			case most[op] <= i:
 				s.net.fixed[op*links+i] = atSource
+			case most[op] <= i:
+				s.net.fixed[op*links+i] = atSink
 			}
 		}
 		for _, q := range before[op] {

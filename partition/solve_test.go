@@ -111,7 +111,7 @@ func unlinked(p Problem, host int) Problem {
 }
 
 // TestFlowAgainstAugmentingPaths checks the network alone: the cut that it
-// names has the capacity of a naive maximum flow, and no smaller sink's
+// names has the capacity of a naive maximum flow, and no larger source's
 // side does as well.
 func TestFlowAgainstAugmentingPaths(t *testing.T) {
 	for seed := range uint64(3000) {
@@ -146,24 +146,24 @@ func TestFlowAgainstAugmentingPaths(t *testing.T) {
 			dense[u][v] += c
 			dense[v][u] += d
 		}
-		side := append(n.cut(), false, true)
+		side := append(n.cut(), true, false)
 		var capacity int64
 		for u := range side {
 			for v := range side {
-				if !side[u] && side[v] {
+				if side[u] && !side[v] {
 					capacity += dense[u][v]
 				}
 			}
 		}
-		flow, reached := naiveFlow(dense, source, sink)
-		if flow != capacity || !slices.Equal(reached, side) {
-			t.Fatalf("seed %d: cut %d %v, flow %d %v", seed, capacity, side, flow, reached)
+		flow, stranded := naiveFlow(dense, source, sink)
+		if flow != capacity || !slices.Equal(stranded, side) {
+			t.Fatalf("seed %d: cut %d %v, flow %d %v", seed, capacity, side, flow, stranded)
 		}
 	}
 }
 
-// naiveFlow is Ford and Fulkerson's (1956) on a matrix; it also returns what
-// reaches the sink in the end.
+// naiveFlow is Ford and Fulkerson's (1956) on a matrix; it also returns
+// what cannot reach the sink in the end.
 func naiveFlow(room [][]int64, source, sink int) (int64, []bool) {
 	var seen []bool
 	var search func(v int, flow int64) int64
@@ -188,16 +188,18 @@ func naiveFlow(room [][]int64, source, sink int) (int64, []bool) {
 		seen = make([]bool, len(room))
 		f = search(source, forever)
 	}
-	reaches := make([]bool, len(room))
-	reaches[sink] = true
+	stranded := make([]bool, len(room))
+	for v := range room {
+		stranded[v] = v != sink
+	}
 	for range room {
 		for v := range room {
 			for u := range room {
-				reaches[v] = reaches[v] || room[v][u] > 0 && reaches[u]
+				stranded[v] = stranded[v] && (room[v][u] == 0 || stranded[u])
 			}
 		}
 	}
-	return total, reaches
+	return total, stranded
 }
 
 // TestTimedReplacesSums: a measured segment counts exactly where a plan runs
