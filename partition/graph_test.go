@@ -8,13 +8,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// smallProblem draws a valid problem of 1–9 ops on 1–3 hosts: a DAG whose
+// smallProblem draws a valid problem of 1–9 ops on 1–4 hosts: a DAG whose
 // values have several consumers or none, several outputs, several inputs,
 // random codecs, now and then a missing link and pins that a plan can satisfy.
 // Small numbers make ties and balanced cuts likely.
 func smallProblem(t *rapid.T) Problem {
-	hosts := rapid.IntRange(1, 3).Draw(t, "hosts")
-	ops := rapid.IntRange(1, 9).Draw(t, "ops")
+	hosts := rapid.IntRange(1, 4).Draw(t, "hosts")
+	ops := rapid.IntRange(1, []int{9, 9, 9, 6}[hosts-1]).Draw(t, "ops")
 	p := Problem{}
 	vector := func(most int) []time.Duration {
 		v := make([]time.Duration, hosts)
@@ -24,7 +24,7 @@ func smallProblem(t *rapid.T) Problem {
 		return v
 	}
 	for h := range hosts {
-		p.Hosts = append(p.Hosts, Host{HostID(fmt.Sprint("h", h)), []Tier{Device, Edge, Cloud}[h]})
+		p.Hosts = append(p.Hosts, Host{HostID(fmt.Sprint("h", h)), []Tier{Device, Edge, Cloud, Cloud}[h]})
 		row := make([]Link, hosts)
 		for i := range row {
 			row[i] = Link{
