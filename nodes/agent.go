@@ -1,0 +1,271 @@
+package nodes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// Network is what an agent needs of its endpoint; transport/quic has it.
+type Network interface {
+	// Conn returns the connection with a host, dialling when there is none.
+	Conn(ctx context.Context, host partition.HostID) (transport.Conn, error)
+	// Warm opens a new connection's congestion window.
+	Warm(ctx context.Context, host partition.HostID) error
+	// Probe measures both directions of the link now.
+	Probe(ctx context.Context, host partition.HostID) (transport.Links, error)
+}
+
+// Config of an agent. ID, Hosts, Compute and Store are required.
+type Config struct {
+	ID partition.HostID
+	// Hosts of the cluster, this one included, in any order.
+	Hosts []partition.Host
+	// Compute runs segments on this host; the agent closes it.
+	Compute *Compute
+	// Store holds the models that this host may be asked to run.
+	Store *models.Store
+	// Sample makes an input to measure with when none is at hand.
+	Sample Sampler
+	// CPU and Runtime describe this host in profiles.
+	CPU, Runtime string
+	// RawStays: this host never lets raw input leave, whatever a request says.
+	RawStays bool
+	// Budget is the deadline of requests that name none: 10 s.
+	Budget time.Duration
+	// Log receives what an operator wants to read; nil: nothing.
+	Log *slog.Logger
+}
+
+// Agent serves segments and originates requests. Attach a network before
+// anything else; Close it.
+type Agent struct {
+	cfg  Config
+	net  Network
+	log  *slog.Logger
+	once sync.Once
+
+	mu       sync.Mutex
+	graphs   map[models.Digest]*models.Graph
+	plans    map[uint64]*adopted
+	order    []uint64 // of plans, oldest first
+	epoch    uint64
+	profiles map[profileKey]Profile
+	links    map[partition.HostID]MeasuredLink
+	sample   sampleOf
+	// measuring admits one measurement at a time: two would slow each other.
+	measuring chan struct{}
+}
+
+type profileKey struct {
+	model models.Digest
+	host  partition.HostID
+}
+
+// sampleOf keeps every value of one graph on a sample input, for timing
+// segments of it.
+type sampleOf struct {
+	model  models.Digest
+	values Values
+}
+
+const defaultRequestBudget = 10 * time.Second
+
+// New makes an agent. The error is of kind Invalid.
+func New(cfg Config) (*Agent, error) {
+	invalid := func(format string, args ...any) (*Agent, error) {
+		return nil, &Error{Op: "configure agent", Node: cfg.ID, Kind: Invalid, Err: fmt.Errorf(format, args...)}
+	}
+	if cfg.Compute == nil || cfg.Store == nil || cfg.Sample == nil {
+		return invalid("it needs an engine, a model store and a sampler")
+	}
+	if cfg.Budget < 0 {
+		return invalid("budget %v: want a positive duration", cfg.Budget)
+	}
+	known := map[partition.HostID]bool{}
+	for _, h := range cfg.Hosts {
+		if known[h.ID] {
+			return invalid("two hosts are called %q", h.ID)
+		}
+		known[h.ID] = true
+	}
+	if !known[cfg.ID] {
+		return invalid("the list of hosts does not name it")
+	}
+	if cfg.Budget == 0 {
+		cfg.Budget = defaultRequestBudget
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Agent{
+		cfg: cfg, log: cfg.Log,
+		graphs: map[models.Digest]*models.Graph{}, plans: map[uint64]*adopted{},
+		profiles: map[profileKey]Profile{}, links: map[partition.HostID]MeasuredLink{},
+		measuring: make(chan struct{}, 1),
+	}, nil
+}
+
+// Attach gives the agent its network, once, before it serves.
+func (a *Agent) Attach(n Network) { a.net = n }
+
+// Close frees the sessions. The network must be closed before, so that no
+// request is under way.
+func (a *Agent) Close() error {
+	var err error
+	a.once.Do(func() { err = a.cfg.Compute.Close() })
+	return err
+}
+
+// graph opens a model of the store, once.
+func (a *Agent) graph(digest models.Digest) (*models.Graph, error) {
+	a.mu.Lock()
+	g, ok := a.graphs[digest]
+	a.mu.Unlock()
+	if ok {
+		return g, nil
+	}
+	g, err := a.cfg.Store.Open(digest)
+	if err != nil {
+		return nil, &Error{Op: "open model", Node: a.cfg.ID, Kind: NotFound, Err: err}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.graphs[digest] = g
+	return g, nil
+}
+
+// Handle serves one request; it is the network's transport.Handler.
+func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Stream) {
+	f, err := s.Receive(ctx)
+	if err != nil {
+		if !errors.Is(err, io.EOF) {
+			a.log.Debug("request broken off", "peer", peer.ID, "err", err)
+		}
+		return
+	}
+	defer f.Release()
+	if ms := f.Header.GetBudgetMs(); ms > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(ms*float64(time.Millisecond)))
+		defer cancel()
+	}
+	reply, err := a.serve(ctx, peer, s, f)
+	if err != nil {
+		a.log.Warn("request refused", "peer", peer.ID, "kind", f.Header.Kind, "err", err)
+		reply = transport.NewFrame(transport.KindError)
+		reply.Header.Error = wireError(a.cfg.ID, err)
+		// The deadline that ended the request must not keep its refusal back.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+	}
+	defer reply.Release()
+	reply.Header.RequestId = f.Header.RequestId
+	if err := s.Send(ctx, reply); err != nil {
+		a.log.Debug("reply not delivered", "peer", peer.ID, "err", err)
+		return
+	}
+	_ = s.CloseSend() // the reply is out; the peer may be gone already
+}
+
+func (a *Agent) serve(ctx context.Context, peer transport.Peer, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
+	switch f.Header.Kind {
+	case kindPing:
+		return transport.NewFrame(transport.KindReply), nil
+	case kindSegment:
+		return a.serveSegment(ctx, f)
+	case kindPrepare:
+		return serveJSON(f, func(r prepareRequest) (any, error) { return struct{}{}, a.prepare(ctx, r) })
+	case kindProfile:
+		return serveJSON(f, func(r profileRequest) (any, error) { return a.profileSelf(ctx, r, nil, a.progressTo(ctx, s)) })
+	case kindTime:
+		return serveJSON(f, func(r timeRequest) (any, error) { return a.timeSegments(ctx, r) })
+	case kindLinks:
+		return serveJSON(f, func(r linksRequest) (any, error) { return a.measureLinks(ctx, r.To) })
+	case kindStatus:
+		return serveJSON(f, func(struct{}) (any, error) { return a.status(), nil })
+	case kindPlan:
+		return a.servePlan(ctx, s, f)
+	case kindAdopt:
+		return serveJSON(f, func(r AdoptRequest) (any, error) { return a.Adopt(ctx, r) })
+	case kindInfer:
+		return a.serveInfer(ctx, f)
+	}
+	return nil, &Error{Op: "serve", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("no request is called %q", f.Header.Kind)}
+}
+
+// serveJSON decodes the control part of a request and encodes what answers it.
+func serveJSON[R any](f *transport.Frame, answer func(R) (any, error)) (*transport.Frame, error) {
+	var r R
+	if len(f.Header.Control) > 0 {
+		if err := json.Unmarshal(f.Header.Control, &r); err != nil {
+			return nil, &Error{Op: f.Header.Kind, Kind: Invalid, Err: fmt.Errorf("unreadable request: %w", err)}
+		}
+	}
+	result, err := answer(r)
+	if err != nil {
+		return nil, err
+	}
+	return jsonReply(result)
+}
+
+func jsonReply(result any) (*transport.Frame, error) {
+	reply := transport.NewFrame(transport.KindReply)
+	var err error
+	if reply.Header.Control, err = json.Marshal(result); err != nil {
+		return nil, &Error{Op: "reply", Kind: Failed, Err: err}
+	}
+	return reply, nil
+}
+
+// progressTo forwards progress to whoever asked. Failing to is no failure of
+// the work.
+func (a *Agent) progressTo(ctx context.Context, s transport.Stream) func(progress) {
+	return func(p progress) {
+		f := transport.NewFrame(kindProgress)
+		f.Header.Control, _ = json.Marshal(p)
+		_ = s.Send(ctx, f)
+	}
+}
+
+// Status is what an agent says of itself.
+type Status struct {
+	ID       partition.HostID `json:"id"`
+	Hosts    []partition.Host `json:"hosts"`
+	CPU      string           `json:"cpu"`
+	Runtime  string           `json:"runtime"`
+	Slowdown float64          `json:"slowdown"`
+	Models   []ModelStatus    `json:"models"`
+}
+
+// ModelStatus is a model in a host's store.
+type ModelStatus struct {
+	Name    string        `json:"name"`
+	Digest  models.Digest `json:"digest"`
+	Form    models.Form   `json:"form"`
+	Ops     int           `json:"ops"`
+	Weights tensor.Bytes  `json:"weights"`
+}
+
+func (a *Agent) status() Status {
+	st := Status{ID: a.cfg.ID, Hosts: a.cfg.Hosts, CPU: a.cfg.CPU, Runtime: a.cfg.Runtime, Slowdown: a.cfg.Compute.Pace().Factor()}
+	graphs, err := a.cfg.Store.List()
+	if err != nil {
+		a.log.Warn("part of the store is unreadable", "err", err)
+	}
+	for _, g := range graphs {
+		st.Models = append(st.Models, ModelStatus{g.Name, g.Digest, g.Form, len(g.Ops), g.Weights(g.Range(0, len(g.Ops)))})
+	}
+	return st
+}

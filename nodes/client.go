@@ -1,0 +1,93 @@
+package nodes
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// Client speaks to one agent. It is safe for concurrent use.
+type Client struct {
+	conn transport.Conn
+}
+
+// NewClient uses a connection, which stays the caller's to close.
+func NewClient(conn transport.Conn) *Client { return &Client{conn} }
+
+// Progress tells how far a measurement is.
+type Progress = progress
+
+// Status asks who the agent is and what it has.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	var st Status
+	reply, err := call(ctx, c.conn, request{kind: kindStatus}, &st)
+	if err != nil {
+		return st, err
+	}
+	reply.Release()
+	return st, nil
+}
+
+// Plan has the agent, as origin, measure and plan a model; inputs are a sample
+// of every input of the graph, by name. report may be nil.
+func (c *Client) Plan(ctx context.Context, g *models.Graph, r PlanRequest, inputs map[string]tensor.Tensor, report func(Progress)) (PlanReply, error) {
+	var plan PlanReply
+	f := transport.NewFrame(kindPlan)
+	defer f.Release()
+	r.Model = g.Digest
+	if err := addInputs(f, g, inputs); err != nil {
+		return plan, err
+	}
+	reply, err := call(ctx, c.conn, request{kind: kindPlan, control: r, frame: f, onProgress: report}, &plan)
+	if err != nil {
+		return plan, err
+	}
+	reply.Release()
+	plan.Restore()
+	return plan, nil
+}
+
+// Adopt makes a plan ready and returns its epoch.
+func (c *Client) Adopt(ctx context.Context, r AdoptRequest) (uint64, error) {
+	var a AdoptReply
+	reply, err := call(ctx, c.conn, request{kind: kindAdopt, control: r}, &a)
+	if err != nil {
+		return 0, err
+	}
+	reply.Release()
+	return a.Epoch, nil
+}
+
+// Infer sends one request. The answers are by name; ctx's deadline is the
+// request's.
+func (c *Client) Infer(ctx context.Context, g *models.Graph, epoch uint64, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, InferReport, error) {
+	var report InferReport
+	f := transport.NewFrame(kindInfer)
+	defer f.Release()
+	if err := addInputs(f, g, inputs); err != nil {
+		return nil, report, err
+	}
+	reply, err := call(ctx, c.conn, request{kind: kindInfer, control: inferRequest{Epoch: epoch}, frame: f}, &report)
+	if err != nil {
+		return nil, report, err
+	}
+	defer reply.Release()
+	answers, err := answersOf(reply, g)
+	return answers, report, err
+}
+
+func addInputs(f *transport.Frame, g *models.Graph, inputs map[string]tensor.Tensor) error {
+	for _, id := range g.Inputs {
+		t, ok := inputs[g.Values[id].Name]
+		if !ok {
+			return &Error{Op: "send inputs", Kind: Invalid, Err: fmt.Errorf("input %q is missing", g.Values[id].Name)}
+		}
+		if err := addValue(f, id, transport.Raw, t); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package nodes
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+)
+
+// Values are tensors by their place in a graph.
+type Values map[models.ValueID]tensor.Tensor
+
+// Compute runs segments on this host: it builds sessions once, keeps them
+// within a memory budget and takes a compute slot for every run.
+type Compute struct {
+	engine Engine
+	pace   *Pace
+	budget tensor.Bytes
+
+	mu     sync.Mutex
+	loaded map[segmentKey]*list.Element // of *Loaded
+	recent *list.List                   // most recent first
+	held   tensor.Bytes
+}
+
+type segmentKey struct {
+	model models.Digest
+	ops   string
+}
+
+// defaultBudget bounds the weights that idle sessions keep mapped.
+const defaultBudget = 4 << 30
+
+// NewCompute makes the compute side of a host. budget bounds the weights and
+// activations of the sessions it keeps, 0 means 4 GiB.
+func NewCompute(engine Engine, pace *Pace, budget tensor.Bytes) *Compute {
+	if budget <= 0 {
+		budget = defaultBudget
+	}
+	return &Compute{engine: engine, pace: pace, budget: budget, loaded: map[segmentKey]*list.Element{}, recent: list.New()}
+}
+
+// Pace is the host's compute capacity.
+func (c *Compute) Pace() *Pace { return c.pace }
+
+// Loaded is a segment ready to run. Runs of one Loaded take turns.
+type Loaded struct {
+	Segment models.Segment
+	key     segmentKey
+	size    tensor.Bytes
+
+	ready    chan struct{} // closed when stages or err are set
+	stages   []models.Stage
+	sessions []Session
+	err      error
+
+	run  sync.Mutex
+	uses int // guarded by Compute.mu; a Loaded in use is not evicted
+}
+
+// Load returns the segment of ops, building its sessions if this host has not.
+// The caller must Release it.
+func (c *Compute) Load(ctx context.Context, g *models.Graph, ops []models.OpID) (*Loaded, error) {
+	key := segmentKey{g.Digest, opsKey(ops)}
+	c.mu.Lock()
+	if e, ok := c.loaded[key]; ok {
+		l := e.Value.(*Loaded)
+		l.uses++
+		c.recent.MoveToFront(e)
+		c.mu.Unlock()
+		return c.await(ctx, l)
+	}
+	l := &Loaded{key: key, ready: make(chan struct{}), uses: 1}
+	c.loaded[key] = c.recent.PushFront(l)
+	c.mu.Unlock()
+
+	l.err = c.build(ctx, l, g, ops)
+	close(l.ready)
+	if l.err == nil {
+		c.mu.Lock()
+		l.size = g.Weights(l.Segment.Ops) + l.Segment.PeakActivations()
+		c.held += l.size
+		c.mu.Unlock()
+		c.evict()
+	}
+	return c.await(ctx, l)
+}
+
+func (c *Compute) await(ctx context.Context, l *Loaded) (*Loaded, error) {
+	select {
+	case <-l.ready:
+	case <-ctx.Done():
+		c.Release(l)
+		return nil, ctx.Err()
+	}
+	if l.err != nil {
+		c.mu.Lock()
+		if e, ok := c.loaded[l.key]; ok && e.Value == l { // a later call tries again
+			c.recent.Remove(e)
+			delete(c.loaded, l.key)
+		}
+		c.mu.Unlock()
+		return nil, l.err
+	}
+	return l, nil
+}
+
+func (c *Compute) build(ctx context.Context, l *Loaded, g *models.Graph, ops []models.OpID) error {
+	var err error
+	if l.Segment, err = g.Segment(ops); err != nil {
+		return err
+	}
+	if l.stages, err = l.Segment.Stages(); err != nil {
+		return err
+	}
+	for _, st := range l.stages {
+		s, err := c.engine.Load(ctx, st)
+		if err != nil {
+			return errors.Join(fmt.Errorf("load segment %s of %s: %w", l.key.ops, g.Name, err), l.close())
+		}
+		l.sessions = append(l.sessions, s)
+	}
+	return nil
+}
+
+func (l *Loaded) close() error {
+	var errs []error
+	for _, s := range l.sessions {
+		errs = append(errs, s.Close())
+	}
+	l.sessions = nil
+	return errors.Join(errs...)
+}
+
+// Release gives a Loaded back.
+func (c *Compute) Release(l *Loaded) {
+	c.mu.Lock()
+	l.uses--
+	c.mu.Unlock()
+}
+
+// evict closes idle sessions, the longest unused first, until the rest fits
+// the budget.
+func (c *Compute) evict() {
+	var closing []*Loaded
+	c.mu.Lock()
+	for e := c.recent.Back(); e != nil && c.held > c.budget; {
+		l := e.Value.(*Loaded)
+		older := e
+		e = e.Prev()
+		if l.uses > 0 || l.size == 0 {
+			continue
+		}
+		c.recent.Remove(older)
+		delete(c.loaded, l.key)
+		c.held -= l.size
+		closing = append(closing, l)
+	}
+	c.mu.Unlock()
+	for _, l := range closing {
+		_ = l.close() // its memory is gone either way
+	}
+}
+
+// Close frees every session. No run may be under way.
+func (c *Compute) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for e := c.recent.Front(); e != nil; e = e.Next() {
+		errs = append(errs, e.Value.(*Loaded).close())
+	}
+	c.recent.Init()
+	c.loaded = map[segmentKey]*list.Element{}
+	c.held = 0
+	return errors.Join(errs...)
+}
+
+// Run computes a segment. values must hold its inputs; a copy of each output
+// is added, so that it outlives the session's next run. decode and encode,
+// which may be nil, run before and after it in the same compute slot: all
+// domain work counts. Spent has these three phases.
+func (c *Compute) Run(ctx context.Context, l *Loaded, values Values, decode, encode func() error) (Spent, error) {
+	l.run.Lock()
+	defer l.run.Unlock()
+	return c.pace.Do(ctx, decode, func() error { return l.compute(ctx, values) }, encode)
+}
+
+// compute runs the stages one after the other. Outputs that leave the segment
+// are copied; those between stages are not.
+func (l *Loaded) compute(ctx context.Context, values Values) error {
+	local := make(Values, 4)
+	for i, st := range l.stages {
+		inputs := make([]tensor.Tensor, len(st.Inputs))
+		for k, id := range st.Inputs {
+			t, ok := values[id]
+			if !ok {
+				t, ok = local[id]
+			}
+			if !ok {
+				return fmt.Errorf("segment %s: no value %q", l.key.ops, l.Segment.Graph.Values[id].Name)
+			}
+			inputs[k] = t
+		}
+		outputs, err := l.sessions[i].Run(ctx, inputs)
+		if err != nil {
+			return err
+		}
+		for k, id := range st.Outputs {
+			local[id] = outputs[k]
+		}
+	}
+	for _, id := range l.Segment.Outputs {
+		values[id] = local[id].Clone()
+	}
+	return nil
+}
+
+// opsKey names a set of ops; it is the solver's notation, so that a plan's
+// stage and a loaded segment compare.
+func opsKey(ops []models.OpID) string {
+	ints := make([]int, len(ops))
+	for i, op := range ops {
+		ints[i] = int(op)
+	}
+	return partition.SetKey(ints)
+}

@@ -1,0 +1,335 @@
+package nodes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// job is this host's step of a request and the steps behind it.
+type job struct {
+	g        *models.Graph
+	steps    []step // this host's first
+	rest     [][]models.OpID
+	rawStays bool
+	given    func(models.ValueID) bool // what arrives with the request
+	values   Values
+	decode   func() error // fills values with what is given; may be nil
+}
+
+// newJob resolves the steps' ops and checks that together they can run: every
+// value that a step reads is given, or made by a step before it.
+func newJob(g *models.Graph, steps []step, rawStays bool, given func(models.ValueID) bool) (*job, error) {
+	j := &job{g: g, steps: steps, rawStays: rawStays, given: given, values: Values{}}
+	made := make([]bool, len(g.Values))
+	for i, st := range steps {
+		ops, err := opsOf(st.Ops, g)
+		if err != nil {
+			return nil, err
+		}
+		for _, op := range ops {
+			for _, v := range g.Ops[op].Inputs {
+				if !made[v] && !given(v) {
+					return nil, &Error{Op: "read plan", Kind: Invalid, Err: fmt.Errorf("step %d (%s) needs value %q, which no step before it makes", i+1, st.Host, g.Values[v].Name)}
+				}
+			}
+			for _, v := range g.Ops[op].Outputs {
+				made[v] = true
+			}
+		}
+		j.rest = append(j.rest, ops)
+	}
+	return j, nil
+}
+
+// behind lists the ops of the steps after this host's, ascending.
+func (j *job) behind() []models.OpID {
+	var in = make([]bool, len(j.g.Ops))
+	for _, ops := range j.rest[1:] {
+		for _, op := range ops {
+			in[op] = true
+		}
+	}
+	var ops []models.OpID
+	for i, is := range in {
+		if is {
+			ops = append(ops, models.OpID(i))
+		}
+	}
+	return ops
+}
+
+// execute runs this host's step and lets the next host do the rest. If that
+// fails, this host, which still holds what it sent, does the rest itself. The
+// answers are the values of the graph's outputs that these steps make.
+func (a *Agent) execute(ctx context.Context, j *job) (Values, []HostReport, error) {
+	report := HostReport{Host: a.cfg.ID, Ops: len(j.rest[0])}
+	behind := j.behind()
+	var next *transport.Frame
+	encode := func() (err error) { return nil }
+	if len(behind) > 0 {
+		encode = func() (err error) { next, err = j.frame(behind); return err }
+	}
+	spent, err := a.runStep(ctx, j, encode)
+	if err != nil {
+		return nil, nil, a.failed("run segment", err)
+	}
+	report.Queue, report.Decode, report.Compute, report.Encode = spent.Queue, spent.Phases[0], spent.Phases[1], spent.Phases[2]
+	reports := []HostReport{report}
+	answers := Values{}
+	if len(behind) > 0 {
+		defer next.Release()
+		remote, err := a.forward(ctx, j, next, behind, &reports[0])
+		if err == nil {
+			reports = append(reports, remote.reports...)
+			answers = remote.answers
+		} else if err := a.finish(ctx, j, behind, err, &reports[0]); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, id := range j.g.Outputs {
+		if t, ok := j.values[id]; ok && !j.given(id) {
+			answers[id] = t
+		}
+	}
+	return answers, reports, nil
+}
+
+// failed puts this host's name to an error.
+func (a *Agent) failed(op string, err error) error {
+	var e *Error
+	if errors.As(err, &e) && e.Node != "" {
+		return err
+	}
+	kind := KindOf(err)
+	if kind == Deadline {
+		err = errors.New("the request's deadline has passed")
+	}
+	return &Error{Op: op, Node: a.cfg.ID, Kind: kind, Err: err}
+}
+
+func (a *Agent) runStep(ctx context.Context, j *job, encode func() error) (Spent, error) {
+	if len(j.rest[0]) == 0 { // a relay
+		return a.cfg.Compute.Pace().Do(ctx, j.decode, nil, encode)
+	}
+	l, err := a.cfg.Compute.Load(ctx, j.g, j.rest[0])
+	if err != nil {
+		return Spent{}, err
+	}
+	defer a.cfg.Compute.Release(l)
+	return a.cfg.Compute.Run(ctx, l, j.values, j.decode, encode)
+}
+
+// frame encodes what the ops behind need of this host's values.
+func (j *job) frame(behind []models.OpID) (*transport.Frame, error) {
+	seg, err := j.g.Segment(behind)
+	if err != nil {
+		return nil, err
+	}
+	f := transport.NewFrame(kindSegment)
+	for _, id := range seg.Inputs {
+		v := j.g.Values[id]
+		if v.Raw && j.rawStays {
+			f.Release()
+			return nil, &Error{Op: "send tensors", Kind: Policy, Err: fmt.Errorf("value %q is raw input, which the policy raw-stays-on-device keeps on this host", v.Name)}
+		}
+		if err := addValue(f, id, j.steps[0].Send[id], j.values[id]); err != nil {
+			f.Release()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+func addValue(f *transport.Frame, id models.ValueID, codec transport.Codec, t tensor.Tensor) error {
+	if codec == "" {
+		codec = transport.Raw
+	}
+	return f.Add(wireName(id), codec, t)
+}
+
+// remote is what the hosts behind gave back.
+type remote struct {
+	answers Values
+	reports []HostReport
+}
+
+// forward sends the frame to the next host and takes in its reply. It leaves
+// time to finish locally.
+func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behind []models.OpID, report *HostReport) (remote, error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-a.reserve(j.g, behind, time.Until(deadline))))
+		defer cancel()
+	}
+	host := j.steps[1].Host
+	start := time.Now()
+	conn, err := a.net.Conn(ctx, host)
+	if err != nil {
+		return remote{}, err
+	}
+	var rep segmentReply
+	report.Sent = next.Payload()
+	reply, err := call(ctx, conn, request{kind: kindSegment, frame: next,
+		control: segmentRequest{Model: j.g.Digest, Steps: j.steps[1:], RawStays: j.rawStays}}, &rep)
+	if err != nil {
+		return remote{}, err
+	}
+	defer reply.Release()
+	report.Next = time.Since(start)
+	report.Received = reply.Payload()
+	r := remote{answers: Values{}, reports: rep.Hosts}
+	spent, err := a.cfg.Compute.Pace().Do(ctx, func() error {
+		for i := range reply.Len() {
+			id, err := valueAt(reply, i, j.g)
+			if err != nil {
+				return err
+			}
+			t, err := reply.Tensor(i)
+			if err != nil {
+				return err
+			}
+			r.answers[id] = t.Clone()
+		}
+		return nil
+	})
+	report.Queue += spent.Queue
+	report.Decode += spent.Work()
+	if err == nil {
+		err = j.complete(behind, r.answers)
+	}
+	return r, err
+}
+
+// complete checks that a reply has every answer that its steps make.
+func (j *job) complete(behind []models.OpID, answers Values) error {
+	made := map[models.OpID]bool{}
+	for _, op := range behind {
+		made[op] = true
+	}
+	for _, id := range j.g.Outputs {
+		v := j.g.Values[id]
+		if _, ok := answers[id]; !ok && v.Producer != models.FromInput && made[v.Producer] {
+			return &Error{Op: "read reply", Node: j.steps[1].Host, Kind: Failed, Err: fmt.Errorf("the answer %q is missing", v.Name)}
+		}
+	}
+	return nil
+}
+
+// reserve is the time to keep for finishing locally: what this host measured
+// for these ops and a tenth, at most half of what is left.
+func (a *Agent) reserve(g *models.Graph, ops []models.OpID, left time.Duration) time.Duration {
+	a.mu.Lock()
+	p, ok := a.profiles[profileKey{g.Digest, a.cfg.ID}]
+	a.mu.Unlock()
+	var need time.Duration
+	if ok {
+		for _, op := range ops {
+			need += p.Ops[op]
+		}
+		need += need / 10
+	}
+	return min(need, left/2)
+}
+
+// finish runs the ops that others should have run.
+func (a *Agent) finish(ctx context.Context, j *job, behind []models.OpID, cause error, report *HostReport) error {
+	if KindOf(cause) == Policy {
+		return cause
+	}
+	a.log.Warn("finishing locally", "next", j.steps[1].Host, "cause", cause)
+	l, err := a.cfg.Compute.Load(ctx, j.g, behind)
+	if err != nil {
+		return a.failed("finish locally", err)
+	}
+	defer a.cfg.Compute.Release(l)
+	spent, err := a.cfg.Compute.Run(ctx, l, j.values, nil, nil)
+	if err != nil {
+		return a.failed("finish locally", err)
+	}
+	report.Fallback = cause.Error()
+	report.Queue += spent.Queue
+	report.Compute += spent.Work()
+	report.Ops += len(behind)
+	return nil
+}
+
+// serveSegment runs this host's step for a peer.
+func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transport.Frame, error) {
+	var r segmentRequest
+	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
+		return nil, &Error{Op: "run segment", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("unreadable request: %w", err)}
+	}
+	if len(r.Steps) == 0 || r.Steps[0].Host != a.cfg.ID {
+		return nil, &Error{Op: "run segment", Node: a.cfg.ID, Kind: Invalid, Err: errors.New("the plan's next step is not this host's")}
+	}
+	g, err := a.graph(r.Model)
+	if err != nil {
+		return nil, err
+	}
+	arrived := map[models.ValueID]int{}
+	for i := range f.Len() {
+		id, err := valueAt(f, i, g)
+		if err != nil {
+			return nil, err
+		}
+		if r.RawStays && g.Values[id].Raw {
+			return nil, &Error{Op: "receive tensors", Node: a.cfg.ID, Kind: Policy, Err: fmt.Errorf("value %q is raw input, which the policy raw-stays-on-device keeps on its device", g.Values[id].Name)}
+		}
+		arrived[id] = i
+	}
+	j, err := newJob(g, r.Steps, r.RawStays || a.cfg.RawStays, func(id models.ValueID) bool { _, ok := arrived[id]; return ok })
+	if err != nil {
+		return nil, err
+	}
+	j.decode = func() error {
+		for id, i := range arrived {
+			t, err := f.Tensor(i)
+			if err != nil {
+				return err
+			}
+			j.values[id] = t
+		}
+		return nil
+	}
+	answers, reports, err := a.execute(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	return a.answerFrame(ctx, j, answers, reports)
+}
+
+// answerFrame encodes the answers in the codecs that the plan chose for the
+// way back.
+func (a *Agent) answerFrame(ctx context.Context, j *job, answers Values, reports []HostReport) (*transport.Frame, error) {
+	var reply *transport.Frame
+	spent, err := a.cfg.Compute.Pace().Do(ctx, func() (err error) {
+		if reply, err = jsonReply(nil); err != nil {
+			return err
+		}
+		for _, id := range j.g.Outputs {
+			if t, ok := answers[id]; ok {
+				if err := addValue(reply, id, j.steps[0].Back[id], t); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		if reply != nil {
+			reply.Release()
+		}
+		return nil, a.failed("answer", err)
+	}
+	reports[0].Queue += spent.Queue
+	reports[0].Encode += spent.Work()
+	reply.Header.Control, err = json.Marshal(segmentReply{Hosts: reports})
+	return reply, err
+}

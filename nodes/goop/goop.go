@@ -1,0 +1,143 @@
+// Package goop runs the ops that ONNX Runtime has no kernel for, in Go:
+// decoding a JPEG or PNG at the source.
+package goop
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/jpeg"
+	"image/png"
+	"sync"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+)
+
+// MaxPixels bounds what a decoder allocates: an image may claim any size in a few bytes.
+const MaxPixels = 64 << 20
+
+// ErrImage reports an image that cannot be decoded or has another size than
+// the model was prepared for.
+var ErrImage = errors.New("image")
+
+// Decoder is a session of models.DecodeImage.
+type Decoder struct {
+	want tensor.Shape
+
+	mu     sync.Mutex
+	pixels []byte
+}
+
+// Load builds a session of a Go stage.
+func Load(st models.Stage) (*Decoder, error) {
+	if st.Executor != models.Go || st.Type != models.DecodeImage {
+		return nil, fmt.Errorf("no Go implementation of op %q", st.Type)
+	}
+	if len(st.Out) != 1 || len(st.Out[0].Shape) != 3 {
+		return nil, fmt.Errorf("op %s: malformed stage", st.Type)
+	}
+	return &Decoder{want: st.Out[0].Shape}, nil
+}
+
+// Run decodes one image, uint8 [n], to uint8 [height width 3]. The result is
+// valid until the next Run.
+func (d *Decoder) Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Tensor, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if len(inputs) != 1 || inputs[0].DType != tensor.Uint8 {
+		return nil, fmt.Errorf("%w: want one tensor of encoded bytes", ErrImage)
+	}
+	w, h, err := Size(inputs[0].Data)
+	if err != nil {
+		return nil, err
+	}
+	if int64(h) != d.want[0] || int64(w) != d.want[1] {
+		return nil, fmt.Errorf("%w: it is %d×%d, the model was prepared for %d×%d", ErrImage, w, h, d.want[1], d.want[0])
+	}
+	img, err := decode(inputs[0].Data)
+	if err != nil {
+		return nil, err
+	}
+	if need := 3 * w * h; cap(d.pixels) < need {
+		d.pixels = make([]byte, need)
+	}
+	d.pixels = d.pixels[:3*w*h]
+	RGB(d.pixels, img)
+	return []tensor.Tensor{{DType: tensor.Uint8, Shape: d.want, Data: d.pixels}}, nil
+}
+
+// Close implements the session contract.
+func (d *Decoder) Close() error { return nil }
+
+// Size reads the size of a JPEG or PNG without decoding it.
+func Size(data []byte) (width, height int, err error) {
+	cfg, err := config(data)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%w: neither a readable JPEG nor PNG: %v", ErrImage, err)
+	}
+	if cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > MaxPixels/cfg.Height {
+		return 0, 0, fmt.Errorf("%w: %d×%d pixels are more than Cleave decodes", ErrImage, cfg.Width, cfg.Height)
+	}
+	return cfg.Width, cfg.Height, nil
+}
+
+var pngMagic = []byte("\x89PNG")
+
+func config(data []byte) (image.Config, error) {
+	if bytes.HasPrefix(data, pngMagic) {
+		return png.DecodeConfig(bytes.NewReader(data))
+	}
+	return jpeg.DecodeConfig(bytes.NewReader(data))
+}
+
+func decode(data []byte) (image.Image, error) {
+	dec := jpeg.Decode
+	if bytes.HasPrefix(data, pngMagic) {
+		dec = png.Decode
+	}
+	img, err := dec(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%w: damaged: %v", ErrImage, err)
+	}
+	return img, nil
+}
+
+// RGB writes an image's pixels to dst, row by row, three bytes each; dst holds
+// 3 × width × height bytes. Transparent pixels stand on white.
+func RGB(dst []byte, img image.Image) {
+	b := img.Bounds()
+	switch src := img.(type) {
+	case *image.YCbCr:
+		i := 0
+		for y := b.Min.Y; y < b.Max.Y; y++ {
+			for x := b.Min.X; x < b.Max.X; x++ {
+				yi, ci := src.YOffset(x, y), src.COffset(x, y)
+				dst[i], dst[i+1], dst[i+2] = color.YCbCrToRGB(src.Y[yi], src.Cb[ci], src.Cr[ci])
+				i += 3
+			}
+		}
+	case *image.Gray:
+		i := 0
+		for y := b.Min.Y; y < b.Max.Y; y++ {
+			for _, v := range src.Pix[src.PixOffset(b.Min.X, y):src.PixOffset(b.Max.X, y)] {
+				dst[i], dst[i+1], dst[i+2] = v, v, v
+				i += 3
+			}
+		}
+	default:
+		flat := image.NewRGBA(b)
+		draw.Draw(flat, b, image.White, image.Point{}, draw.Src)
+		draw.Draw(flat, b, img, b.Min, draw.Over)
+		for i, j := 0, 0; i < len(flat.Pix); i, j = i+4, j+3 {
+			copy(dst[j:j+3], flat.Pix[i:i+3])
+		}
+	}
+}

@@ -1,0 +1,124 @@
+package goop
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"testing"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+)
+
+func stage(h, w int64) models.Stage {
+	return models.Stage{Executor: models.Go, Type: models.DecodeImage,
+		Out: []models.ValueInfo{{Name: "pixels", DType: tensor.Uint8, Shape: tensor.Shape{h, w, 3}}}}
+}
+
+func TestDecodeGivesThePixelsOfTheImage(t *testing.T) {
+	src := image.NewNRGBA(image.Rect(0, 0, 5, 3))
+	for y := range 3 {
+		for x := range 5 {
+			src.Set(x, y, color.NRGBA{uint8(50 * x), uint8(80 * y), 7, 255})
+		}
+	}
+	src.Set(4, 2, color.NRGBA{}) // transparent: white
+	var buf bytes.Buffer
+	if err := png.Encode(&buf, src); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Load(stage(3, 5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := d.Run(context.Background(), []tensor.Tensor{tensor.FromBytes(buf.Bytes())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := out[0].Validate(); err != nil {
+		t.Fatal(err)
+	}
+	if got := out[0].Data[3*(1*5+2):][:3]; !bytes.Equal(got, []byte{100, 80, 7}) {
+		t.Errorf("pixel (2,1) is %v", got)
+	}
+	if got := out[0].Data[3*14:]; !bytes.Equal(got, []byte{255, 255, 255}) {
+		t.Errorf("transparent pixel is %v", got)
+	}
+}
+
+func TestColourJPEGMatchesTheStandardLibrary(t *testing.T) {
+	src := image.NewRGBA(image.Rect(0, 0, 33, 17))
+	for i := range src.Pix {
+		src.Pix[i] = uint8(i * 7)
+	}
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, src, nil); err != nil {
+		t.Fatal(err)
+	}
+	img, err := jpeg.Decode(bytes.NewReader(buf.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 3*33*17)
+	RGB(got, img)
+	for y := range 17 {
+		for x := range 33 {
+			r, g, b, _ := img.At(x, y).RGBA()
+			want := []byte{byte(r >> 8), byte(g >> 8), byte(b >> 8)}
+			if p := got[3*(33*y+x):][:3]; !bytes.Equal(p, want) {
+				t.Fatalf("pixel (%d,%d) is %v, want %v", x, y, p, want)
+			}
+		}
+	}
+}
+
+func TestBadImagesAreRefused(t *testing.T) {
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, image.NewGray(image.Rect(0, 0, 64, 64)), nil); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Load(stage(64, 64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{
+		"empty":     {},
+		"text":      []byte("hello"),
+		"truncated": buf.Bytes()[:buf.Len()/2],
+	} {
+		if _, err := d.Run(context.Background(), []tensor.Tensor{tensor.FromBytes(data)}); !errors.Is(err, ErrImage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	d, _ = Load(stage(32, 64))
+	if _, err := d.Run(context.Background(), []tensor.Tensor{tensor.FromBytes(buf.Bytes())}); !errors.Is(err, ErrImage) {
+		t.Errorf("another size: %v", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	var buf bytes.Buffer
+	if err := jpeg.Encode(&buf, image.NewGray(image.Rect(0, 0, 8, 8)), nil); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(buf.Bytes())
+	f.Add([]byte("\x89PNG\r\n\x1a\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w, h, err := Size(data)
+		if err != nil || w*h > 1<<16 {
+			return
+		}
+		d, err := Load(stage(int64(h), int64(w)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := d.Run(context.Background(), []tensor.Tensor{tensor.FromBytes(data)})
+		if err == nil && out[0].Validate() != nil {
+			t.Error(out[0].Validate())
+		}
+	})
+}

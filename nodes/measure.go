@@ -1,0 +1,287 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// Sampler makes an input to measure with when nobody gave one; package
+// nodes/goop has one for images.
+type Sampler func(g *models.Graph, id models.ValueID) (tensor.Tensor, error)
+
+// alone runs a measurement with no other one beside it.
+func (a *Agent) alone(ctx context.Context, measure func() error) error {
+	select {
+	case a.measuring <- struct{}{}:
+	case <-ctx.Done():
+		return a.failed("measure", ctx.Err())
+	}
+	defer func() { <-a.measuring }()
+	return measure()
+}
+
+// profileSelf measures a model on this host. input may be nil: then a sample
+// is made up.
+func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values, report func(progress)) (Profile, error) {
+	g, err := a.graph(r.Model)
+	if err != nil {
+		return Profile{}, err
+	}
+	if input == nil {
+		if input, err = a.madeUp(g); err != nil {
+			return Profile{}, err
+		}
+	}
+	opts := ProfileOptions{Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs, Progress: func(done, total int, what string) {
+		report(progress{Host: a.cfg.ID, Done: done, Total: total, What: what})
+	}}
+	var p Profile
+	err = a.alone(ctx, func() error {
+		var values Values
+		p, values, err = a.cfg.Compute.Profile(ctx, g, input, opts)
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.sample = sampleOf{r.Model, values}
+		return err
+	})
+	if err != nil {
+		return Profile{}, a.failed("profile", err)
+	}
+	p.Host, p.CPU, p.Runtime = a.cfg.ID, a.cfg.CPU, a.cfg.Runtime
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.profiles[profileKey{r.Model, a.cfg.ID}] = p
+	return p, nil
+}
+
+// madeUp makes an input of the graph that resembles what it is for.
+func (a *Agent) madeUp(g *models.Graph) (Values, error) {
+	input := Values{}
+	for _, id := range g.Inputs {
+		t, err := a.cfg.Sample(g, id)
+		if err != nil {
+			return nil, a.failed("make a sample input", err)
+		}
+		input[id] = t
+	}
+	return input, nil
+}
+
+// timeSegments times sessions of whole segments.
+func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, error) {
+	g, err := a.graph(r.Model)
+	if err != nil {
+		return timeReply{}, err
+	}
+	a.mu.Lock()
+	sample := a.sample
+	a.mu.Unlock()
+	if sample.model != r.Model {
+		if _, err := a.profileSelf(ctx, profileRequest{Model: r.Model, Runs: 1, Cuts: 1}, nil, func(progress) {}); err != nil {
+			return timeReply{}, err
+		}
+		return a.timeSegments(ctx, r)
+	}
+	var reply timeReply
+	err = a.alone(ctx, func() error {
+		for _, s := range r.Segments {
+			ops, err := opsOf(s, g)
+			if err != nil {
+				return err
+			}
+			d, err := a.cfg.Compute.timeSegment(ctx, g, ops, sample.values, max(1, r.Runs))
+			if err != nil {
+				return err
+			}
+			reply.Times = append(reply.Times, d)
+		}
+		return nil
+	})
+	if err != nil {
+		return timeReply{}, a.failed("time segments", err)
+	}
+	return reply, nil
+}
+
+// pings is how often the way there and back is measured; the median counts.
+const pings = 9
+
+// measureLinks probes the links to the given hosts, one after the other.
+// Those that do not answer are left out.
+func (a *Agent) measureLinks(ctx context.Context, to []partition.HostID) ([]MeasuredLink, error) {
+	var out []MeasuredLink
+	err := a.alone(ctx, func() error {
+		for _, host := range to {
+			l, err := a.measureLink(ctx, host)
+			if err != nil {
+				a.log.Warn("link not measured", "to", host, "err", err)
+				if ctx.Err() != nil {
+					return err
+				}
+				continue
+			}
+			out = append(out, l)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (a *Agent) measureLink(ctx context.Context, host partition.HostID) (MeasuredLink, error) {
+	if err := a.net.Warm(ctx, host); err != nil {
+		return MeasuredLink{}, a.failed("warm link", err)
+	}
+	links, err := a.net.Probe(ctx, host)
+	if err != nil {
+		return MeasuredLink{}, a.failed("probe link", err)
+	}
+	conn, err := a.net.Conn(ctx, host)
+	if err != nil {
+		return MeasuredLink{}, a.failed("probe link", err)
+	}
+	var trips []time.Duration
+	for range pings {
+		start := time.Now()
+		reply, err := call(ctx, conn, request{kind: kindPing}, nil)
+		if err != nil {
+			return MeasuredLink{}, a.failed("ping", err)
+		}
+		reply.Release()
+		trips = append(trips, time.Since(start))
+	}
+	slices.Sort(trips)
+	m := MeasuredLink{Host: host, Out: link(links.Out, trips), In: link(links.In, trips)}
+	if m.Out.Rate <= 0 || m.In.Rate <= 0 {
+		return m, a.failed("probe link", errors.New("the probe gave no rate"))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.links[host] = m
+	return m, nil
+}
+
+// link puts an estimate into the solver's terms. What a request's round trip
+// takes beyond the network's is software: half of it is charged to each way.
+func link(e transport.Estimate, trips []time.Duration) partition.Link {
+	rtt := e.RTT
+	if rtt <= 0 || rtt > trips[0] {
+		rtt = trips[0]
+	}
+	return partition.Link{Rate: e.Rate, Latency: rtt / 2, Fixed: (trips[len(trips)/2] - rtt) / 2}
+}
+
+// profiles collects the profile of every host, in order; a host that does not
+// answer has none and is reported in lost.
+func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Values, r PlanRequest, report func(progress)) (known []Profile, lost map[partition.HostID]error) {
+	lost = map[partition.HostID]error{}
+	for _, h := range a.cfg.Hosts {
+		key := profileKey{g.Digest, h.ID}
+		a.mu.Lock()
+		p, ok := a.profiles[key]
+		a.mu.Unlock()
+		var err error
+		if !ok || r.Refresh {
+			pr := profileRequest{Model: g.Digest, Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs}
+			if h.ID == a.cfg.ID {
+				p, err = a.profileSelf(ctx, pr, input, report)
+			} else {
+				p, err = a.askProfile(ctx, h.ID, pr, report)
+			}
+		}
+		if err != nil {
+			lost[h.ID] = err
+			continue
+		}
+		a.mu.Lock()
+		a.profiles[key] = p
+		a.mu.Unlock()
+		known = append(known, p)
+	}
+	return known, lost
+}
+
+func (a *Agent) askProfile(ctx context.Context, host partition.HostID, r profileRequest, report func(progress)) (Profile, error) {
+	conn, err := a.net.Conn(ctx, host)
+	if err != nil {
+		return Profile{}, err
+	}
+	var p Profile
+	reply, err := call(ctx, conn, request{kind: kindProfile, control: r, onProgress: report}, &p)
+	if err != nil {
+		return Profile{}, err
+	}
+	reply.Release()
+	if p.Model != r.Model {
+		return Profile{}, &Error{Op: "profile", Node: host, Kind: Failed, Err: fmt.Errorf("it measured model %s, not %s", p.Model.Short(), r.Model.Short())}
+	}
+	return p, nil
+}
+
+// gatherLinks measures every link between the hosts: this host its own, each
+// other host those to the hosts behind it.
+func (a *Agent) gatherLinks(ctx context.Context, hosts []partition.Host, refresh bool, report func(progress)) ([][]partition.Link, error) {
+	n := len(hosts)
+	links := make([][]partition.Link, n)
+	for i := range links {
+		links[i] = make([]partition.Link, n)
+	}
+	at := map[partition.HostID]int{}
+	for i, h := range hosts {
+		at[h.ID] = i
+	}
+	for i, h := range hosts {
+		var to []partition.HostID
+		for _, far := range hosts[i+1:] {
+			to = append(to, far.ID)
+		}
+		if len(to) == 0 {
+			break
+		}
+		report(progress{Host: h.ID, What: "links", Done: i, Total: n - 1})
+		measured, err := a.linksOf(ctx, h.ID, to, refresh)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range measured {
+			links[i][at[m.Host]], links[at[m.Host]][i] = m.Out, m.In
+		}
+	}
+	return links, nil
+}
+
+func (a *Agent) linksOf(ctx context.Context, host partition.HostID, to []partition.HostID, refresh bool) ([]MeasuredLink, error) {
+	if host == a.cfg.ID {
+		var have []MeasuredLink
+		var want []partition.HostID
+		a.mu.Lock()
+		for _, h := range to {
+			if m, ok := a.links[h]; ok && !refresh {
+				have = append(have, m)
+			} else {
+				want = append(want, h)
+			}
+		}
+		a.mu.Unlock()
+		fresh, err := a.measureLinks(ctx, want)
+		return append(have, fresh...), err
+	}
+	conn, err := a.net.Conn(ctx, host)
+	if err != nil {
+		return nil, nil // its links are unknown; paths through it are not considered
+	}
+	var measured []MeasuredLink
+	reply, err := call(ctx, conn, request{kind: kindLinks, control: linksRequest{To: to}}, &measured)
+	if err != nil {
+		return nil, a.failed("measure links", err)
+	}
+	reply.Release()
+	return measured, nil
+}

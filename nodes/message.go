@@ -1,0 +1,229 @@
+package nodes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// The kinds of request that an agent serves.
+const (
+	kindSegment  = "segment"  // run this host's step of a plan, and the rest through others
+	kindInfer    = "infer"    // an application's request to its origin
+	kindPrepare  = "prepare"  // build the sessions of a step
+	kindProfile  = "profile"  // measure a model
+	kindTime     = "time"     // time some segments
+	kindLinks    = "links"    // measure the links to some hosts
+	kindPing     = "ping"     // the way there and back through all software
+	kindPlan     = "plan"     // measure what is missing and plan
+	kindAdopt    = "adopt"    // make a given plan ready
+	kindStatus   = "status"   // who is there
+	kindProgress = "progress" // between request and reply, any number
+)
+
+// Span is the ops from, …, to-1 of a graph.
+type Span [2]int
+
+// spans writes a set of ops as few spans.
+func spans(ops []int) []Span {
+	var out []Span
+	for _, op := range ops {
+		if n := len(out); n > 0 && out[n-1][1] == op {
+			out[n-1][1]++
+			continue
+		}
+		out = append(out, Span{op, op + 1})
+	}
+	return out
+}
+
+// opsOf is the inverse of spans; it checks them against the graph.
+func opsOf(s []Span, g *models.Graph) ([]models.OpID, error) {
+	var ops []models.OpID
+	last := 0
+	for _, r := range s {
+		if r[0] < last || r[1] <= r[0] || r[1] > len(g.Ops) {
+			return nil, &Error{Op: "read plan", Kind: Invalid, Err: fmt.Errorf("ops [%d,%d) are not in order or beyond the %d of %s", r[0], r[1], len(g.Ops), g.Name)}
+		}
+		ops = append(ops, g.Range(r[0], r[1])...)
+		last = r[1]
+	}
+	return ops, nil
+}
+
+// step is what one host of a plan does.
+type step struct {
+	Host partition.HostID `json:"host"`
+	Ops  []Span           `json:"ops"`
+	// Send gives the codec of each value that goes on to the next host, by
+	// place in the graph; Back that of answers returned. Raw where missing.
+	Send map[models.ValueID]transport.Codec `json:"send,omitempty"`
+	Back map[models.ValueID]transport.Codec `json:"back,omitempty"`
+}
+
+type segmentRequest struct {
+	Model models.Digest `json:"model"`
+	Steps []step        `json:"steps"` // the receiver's first
+	// RawStays: no value that is raw input may cross a link.
+	RawStays bool `json:"raw_stays,omitempty"`
+}
+
+// HostReport is what one host did for a request.
+type HostReport struct {
+	Host    partition.HostID `json:"host"`
+	Ops     int              `json:"ops"`
+	Queue   time.Duration    `json:"queue"`
+	Decode  time.Duration    `json:"decode"`
+	Compute time.Duration    `json:"compute"`
+	Encode  time.Duration    `json:"encode"`
+	// Next is the time from sending to the next host until its reply was here.
+	Next time.Duration `json:"next,omitempty"`
+	// Sent and Received are the encoded tensor bytes exchanged with the next host.
+	Sent     tensor.Bytes `json:"sent,omitempty"`
+	Received tensor.Bytes `json:"received,omitempty"`
+	// Fallback tells why this host finished what others should have done.
+	Fallback string `json:"fallback,omitempty"`
+}
+
+type segmentReply struct {
+	Hosts []HostReport `json:"hosts"`
+}
+
+type prepareRequest struct {
+	Model models.Digest `json:"model"`
+	Ops   []Span        `json:"ops"`
+}
+
+type profileRequest struct {
+	Model  models.Digest     `json:"model"`
+	Runs   int               `json:"runs,omitempty"`
+	Cuts   int               `json:"cuts,omitempty"`
+	Codecs []transport.Codec `json:"codecs,omitempty"`
+}
+
+type timeRequest struct {
+	Model    models.Digest `json:"model"`
+	Segments [][]Span      `json:"segments"`
+	Runs     int           `json:"runs"`
+}
+
+type timeReply struct {
+	Times []time.Duration `json:"times"`
+}
+
+type linksRequest struct {
+	To []partition.HostID `json:"to"`
+}
+
+// MeasuredLink is both directions between the host that measured and another.
+type MeasuredLink struct {
+	Host partition.HostID `json:"host"`
+	Out  partition.Link   `json:"out"`
+	In   partition.Link   `json:"in"`
+}
+
+type progress struct {
+	Host  partition.HostID `json:"host"`
+	Done  int              `json:"done"`
+	Total int              `json:"total"`
+	What  string           `json:"what"`
+}
+
+// request is an outgoing request and what to do with frames before the reply.
+type request struct {
+	kind       string
+	control    any
+	frame      *transport.Frame // may be nil
+	onProgress func(progress)
+}
+
+// call sends one request and returns the reply, which the caller releases, and
+// decodes its control part into reply, which may be nil.
+func call(ctx context.Context, conn transport.Conn, r request, reply any) (*transport.Frame, error) {
+	op := r.kind
+	f := r.frame
+	if f == nil {
+		f = transport.NewFrame(r.kind)
+	}
+	f.Header.Kind = r.kind
+	if r.control != nil {
+		data, err := json.Marshal(r.control)
+		if err != nil {
+			return nil, &Error{Op: op, Kind: Invalid, Err: err}
+		}
+		f.Header.Control = data
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		f.Header.BudgetMs = max(0.001, float64(time.Until(deadline))/1e6)
+	}
+	s, err := conn.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Cancel(transport.CancelUnwanted)
+	if err := s.Send(ctx, f); err != nil {
+		return nil, err
+	}
+	if err := s.CloseSend(); err != nil {
+		return nil, err
+	}
+	for {
+		got, err := s.Receive(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil, &Error{Op: op, Node: conn.Peer().ID, Kind: Unavailable, Err: errors.New("it closed the stream without an answer")}
+		} else if err != nil {
+			return nil, err
+		}
+		switch got.Header.Kind {
+		case kindProgress:
+			var p progress
+			if r.onProgress != nil && json.Unmarshal(got.Header.Control, &p) == nil {
+				r.onProgress(p)
+			}
+			got.Release()
+		case transport.KindError:
+			defer got.Release()
+			return nil, remoteError(op, got.Header.Error)
+		default:
+			if reply != nil {
+				if err := json.Unmarshal(got.Header.Control, reply); err != nil {
+					got.Release()
+					return nil, &Error{Op: op, Node: conn.Peer().ID, Kind: Failed, Err: fmt.Errorf("unreadable reply: %w", err)}
+				}
+			}
+			return got, nil
+		}
+	}
+}
+
+// wireName is how a value is called on the wire: its place in the graph, which
+// both ends have by the same digest.
+func wireName(id models.ValueID) string { return strconv.Itoa(int(id)) }
+
+// valueAt reads tensor i of a frame and checks it against the graph.
+func valueAt(f *transport.Frame, i int, g *models.Graph) (models.ValueID, error) {
+	h := f.Header.Tensors[i]
+	n, err := strconv.Atoi(h.GetValue())
+	if err != nil || n < 0 || n >= len(g.Values) {
+		return 0, &Error{Op: "read tensors", Kind: Invalid, Err: fmt.Errorf("no value %q in %s", h.GetValue(), g.Name)}
+	}
+	v := g.Values[n]
+	shape := tensor.Shape(h.GetShape())
+	fits := len(shape) == len(v.Shape) && tensor.DType(h.GetDtype()) == v.DType
+	for k := range shape {
+		fits = fits && (v.Shape[k] < 0 || v.Shape[k] == shape[k])
+	}
+	if !fits {
+		return 0, &Error{Op: "read tensors", Kind: Invalid, Err: fmt.Errorf("value %q is %v%v, got %v%v", v.Name, v.DType, v.Shape, tensor.DType(h.GetDtype()), shape)}
+	}
+	return models.ValueID(n), nil
+}

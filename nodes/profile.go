@@ -1,0 +1,366 @@
+package nodes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// Profile is what one host measured of one model. Times are this host's own,
+// an emulated slowdown included.
+type Profile struct {
+	Model   models.Digest    `json:"model"`
+	Host    partition.HostID `json:"host"`
+	CPU     string           `json:"cpu"`
+	Runtime string           `json:"runtime"`
+	// Whole is the time of the uncut network, decoding included.
+	Whole time.Duration `json:"whole"`
+	// Ops has one entry per op of the graph: the op profile, fitted to the timed segments.
+	Ops []time.Duration `json:"ops"`
+	// Timed holds real sessions that were run, by SetKey of their ops.
+	Timed map[string]time.Duration `json:"timed"`
+	// Values has the encodings of each value that may cross a cut.
+	Values map[models.ValueID][]Encoding `json:"values"`
+}
+
+// Encoding is the measured cost of a codec on one value.
+type Encoding struct {
+	Codec  transport.Codec `json:"codec"`
+	Bytes  tensor.Bytes    `json:"bytes"` // encoded
+	Encode time.Duration   `json:"encode"`
+	Decode time.Duration   `json:"decode"`
+}
+
+// ProfileOptions bound the effort of a profile. Zero means the default.
+type ProfileOptions struct {
+	// Runs of each timed session, of which the median counts; 0 means 5.
+	Runs int
+	// Cuts at which real sessions in front and behind are timed; 0 means 12.
+	Cuts int
+	// Codecs that the model's description allows; empty means the lossless ones.
+	Codecs []transport.Codec
+	// Progress may be nil.
+	Progress func(done, total int, what string)
+}
+
+func (o ProfileOptions) withDefaults() (ProfileOptions, error) {
+	if o.Runs < 0 || o.Cuts < 0 {
+		return o, fmt.Errorf("profile: %d runs, %d cuts: want none below 0", o.Runs, o.Cuts)
+	}
+	if o.Runs == 0 {
+		o.Runs = 5
+	}
+	if o.Cuts == 0 {
+		o.Cuts = 12
+	}
+	if len(o.Codecs) == 0 {
+		o.Codecs = []transport.Codec{transport.Raw, transport.Zstd}
+	}
+	if o.Progress == nil {
+		o.Progress = func(int, int, string) {}
+	}
+	return o, nil
+}
+
+// smallNetwork is below what an op profile can tell: such networks are timed
+// as sessions only.
+const smallNetwork = time.Millisecond
+
+// Profile measures a graph on this host. input holds a sample of every input
+// of the graph. It also returns every value of the graph on that sample.
+func (c *Compute) Profile(ctx context.Context, g *models.Graph, input Values, opts ProfileOptions) (Profile, Values, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return Profile{}, nil, err
+	}
+	m := &measurement{c: c, g: g, opts: opts, p: Profile{Model: g.Digest, Timed: map[string]time.Duration{}, Values: map[models.ValueID][]Encoding{}}}
+	if err := m.run(ctx, input); err != nil {
+		return Profile{}, nil, fmt.Errorf("profile %s: %w", g.Name, err)
+	}
+	return m.p, m.sample, nil
+}
+
+type measurement struct {
+	c      *Compute
+	g      *models.Graph
+	opts   ProfileOptions
+	p      Profile
+	sample Values // every value of the graph on the sample input
+}
+
+func (m *measurement) run(ctx context.Context, input Values) error {
+	total := 3 + m.opts.Cuts
+	m.opts.Progress(0, total, "one pass over all values")
+	if err := m.capture(ctx, input); err != nil {
+		return err
+	}
+	m.opts.Progress(1, total, "codecs on the values that may cross")
+	if err := m.encodings(ctx); err != nil {
+		return err
+	}
+	m.opts.Progress(2, total, "the whole network")
+	var err error
+	if m.p.Whole, err = m.c.timeSegment(ctx, m.g, m.g.Whole().Ops, m.sample, m.opts.Runs); err != nil {
+		return err
+	}
+	m.p.Timed[opsKey(m.g.Whole().Ops)] = m.p.Whole
+	if m.p.Ops, err = m.opShares(ctx); err != nil {
+		return err
+	}
+	cuts := m.anchors()
+	for i, at := range cuts {
+		m.opts.Progress(3+i, 3+len(cuts), fmt.Sprintf("sessions on both sides of cut %d", at))
+		for _, r := range [][2]int{{0, at}, {at, len(m.g.Ops)}} {
+			ops := m.g.Range(r[0], r[1])
+			d, err := m.c.timeSegment(ctx, m.g, ops, m.sample, m.opts.Runs)
+			if err != nil {
+				return err
+			}
+			m.p.Timed[opsKey(ops)] = d
+		}
+	}
+	fit(m.p.Ops, cuts, m.p.Timed, m.p.Whole)
+	m.opts.Progress(3+len(cuts), 3+len(cuts), "done")
+	return nil
+}
+
+// capture runs the graph once, op ranges by parts, keeping every value.
+func (m *measurement) capture(ctx context.Context, input Values) error {
+	m.sample = Values{}
+	for id, t := range input {
+		m.sample[id] = t
+	}
+	stages, err := m.g.AllValues()
+	if err != nil {
+		return err
+	}
+	for _, st := range stages {
+		s, err := m.c.engine.Load(ctx, st)
+		if err != nil {
+			return err
+		}
+		inputs := make([]tensor.Tensor, len(st.Inputs))
+		for i, id := range st.Inputs {
+			inputs[i] = m.sample[id]
+		}
+		out, err := s.Run(ctx, inputs)
+		for i := range out {
+			m.sample[st.Outputs[i]] = out[i].Clone()
+		}
+		if closeErr := s.Close(); err == nil {
+			err = closeErr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timeSegment returns the median time of a segment's session after one run to
+// warm up.
+func (c *Compute) timeSegment(ctx context.Context, g *models.Graph, ops []models.OpID, sample Values, runs int) (time.Duration, error) {
+	l, err := c.Load(ctx, g, ops)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Release(l)
+	values := make(Values, len(l.Segment.Inputs)+len(l.Segment.Outputs))
+	for _, id := range l.Segment.Inputs {
+		values[id] = sample[id]
+	}
+	var times []time.Duration
+	for range runs + 1 {
+		d, err := c.pace.Time(ctx, func() error { return l.compute(ctx, values) })
+		if err != nil {
+			return 0, err
+		}
+		times = append(times, d)
+	}
+	return median(times[1:]), nil
+}
+
+func median(d []time.Duration) time.Duration {
+	s := slices.Clone(d)
+	slices.Sort(s)
+	return s[len(s)/2]
+}
+
+// opShares returns the op profile scaled to the whole network's time: the
+// runtime's profiler slows ops down, but alike.
+func (m *measurement) opShares(ctx context.Context) ([]time.Duration, error) {
+	ops := make([]time.Duration, len(m.g.Ops))
+	timer, ok := m.c.engine.(OpTimer)
+	if !ok || m.p.Whole < time.Duration(float64(smallNetwork)*m.c.pace.Factor()) {
+		return ops, m.evenShares(ops)
+	}
+	stages, err := m.g.Whole().Stages()
+	if err != nil {
+		return nil, err
+	}
+	values := Values{}
+	for id, t := range m.sample {
+		values[id] = t
+	}
+	for _, st := range stages {
+		inputs := make([]tensor.Tensor, len(st.Inputs))
+		for i, id := range st.Inputs {
+			inputs[i] = values[id]
+		}
+		whole, err := m.c.timeSegment(ctx, m.g, st.Ops, m.sample, m.opts.Runs)
+		if err != nil {
+			return nil, err
+		}
+		m.p.Timed[opsKey(st.Ops)] = whole
+		shares := make([]time.Duration, len(st.Ops))
+		if st.Executor == models.ORT && len(st.Ops) > 1 {
+			if shares, err = timer.OpTimes(ctx, st, inputs, m.opts.Runs); err != nil {
+				return nil, err
+			}
+		}
+		scale(shares, whole)
+		for i, op := range st.Ops {
+			ops[op] = shares[i]
+		}
+	}
+	scale(ops, m.p.Whole)
+	return ops, nil
+}
+
+// evenShares divides the time of the whole evenly: the timed sessions decide.
+func (m *measurement) evenShares(ops []time.Duration) error {
+	for i := range ops {
+		ops[i] = m.p.Whole / time.Duration(len(ops))
+	}
+	return nil
+}
+
+// scale makes the times sum to total, evenly where all are zero.
+func scale(d []time.Duration, total time.Duration) {
+	var sum time.Duration
+	for _, x := range d {
+		sum += x
+	}
+	for i, x := range d {
+		if sum == 0 {
+			d[i] = total / time.Duration(len(d))
+		} else {
+			d[i] = time.Duration(float64(x) * float64(total) / float64(sum))
+		}
+	}
+}
+
+// anchors chooses the cuts at which sessions are timed: legal ones, spread
+// evenly over the op profile's time, of the fewest bytes within each slice.
+func (m *measurement) anchors() []int {
+	n := m.opts.Cuts
+	best := make([]*models.Cut, n)
+	cuts := m.g.Cuts()
+	var sum time.Duration
+	at := 0
+	for i := range cuts {
+		c := &cuts[i]
+		for ; at < c.At; at++ {
+			sum += m.p.Ops[at]
+		}
+		if c.At == 0 || c.At == len(m.g.Ops) {
+			continue
+		}
+		slice := min(n-1, int(float64(n)*float64(sum)/float64(max(1, m.p.Whole))))
+		if best[slice] == nil || c.Bytes < best[slice].Bytes {
+			best[slice] = c
+		}
+	}
+	var out []int
+	for _, c := range best {
+		if c != nil {
+			out = append(out, c.At)
+		}
+	}
+	return out
+}
+
+// fit rescales the op times between anchors so that their sums agree with the
+// timed sessions. A prefix session tells what its ops cost, a suffix session
+// what the others leave; the mean of both takes no side of the overhead that
+// cutting adds.
+func fit(ops []time.Duration, cuts []int, timed map[string]time.Duration, whole time.Duration) {
+	bounds := append(slices.Clone(cuts), len(ops))
+	var done time.Duration
+	from := 0
+	for _, to := range bounds {
+		upTo := whole
+		if to < len(ops) {
+			prefix := timed[partition.SetKey(rangeInts(0, to))]
+			suffix := timed[partition.SetKey(rangeInts(to, len(ops)))]
+			upTo = (prefix + whole - suffix) / 2
+		}
+		upTo = max(upTo, done)
+		scale(ops[from:to], upTo-done)
+		done, from = upTo, to
+	}
+}
+
+func rangeInts(from, to int) []int {
+	out := make([]int, 0, to-from)
+	for i := from; i < to; i++ {
+		out = append(out, i)
+	}
+	return out
+}
+
+// encodings measures the codecs on every value that may cross.
+func (m *measurement) encodings(ctx context.Context) error {
+	for i := range m.g.Values {
+		id := models.ValueID(i)
+		t, ok := m.sample[id]
+		if !ok || t.DType.Size() == 0 {
+			continue
+		}
+		for _, codec := range m.opts.Codecs {
+			e, ok, err := m.encoding(ctx, codec, t)
+			if err != nil {
+				return fmt.Errorf("value %q: %w", m.g.Values[i].Name, err)
+			}
+			if ok {
+				m.p.Values[id] = append(m.p.Values[id], e)
+			}
+		}
+	}
+	return nil
+}
+
+// minCodec is the size below which only raw is worth considering.
+const minCodec = 512
+
+// encoding measures one codec on one value; ok is false where it does not apply.
+func (m *measurement) encoding(ctx context.Context, codec transport.Codec, t tensor.Tensor) (Encoding, bool, error) {
+	if codec == transport.Raw {
+		return Encoding{Codec: codec, Bytes: t.Bytes()}, true, nil
+	}
+	if t.Bytes() < minCodec || !codec.Supports(t.DType) {
+		return Encoding{}, false, nil
+	}
+	var encoded []byte
+	decoded := make([]byte, t.Bytes())
+	var enc, dec []time.Duration
+	for range 3 {
+		d, err := m.c.pace.Time(ctx, func() (err error) { encoded, err = codec.Encode(encoded[:0], t); return err })
+		if err != nil {
+			return Encoding{}, false, nil // this codec refuses this value
+		}
+		enc = append(enc, d)
+		d, err = m.c.pace.Time(ctx, func() error { return codec.Decode(decoded, t.DType, encoded) })
+		if err != nil {
+			return Encoding{}, false, err
+		}
+		dec = append(dec, d)
+	}
+	return Encoding{Codec: codec, Bytes: tensor.Bytes(len(encoded)), Encode: slices.Min(enc), Decode: slices.Min(dec)}, true, nil
+}
