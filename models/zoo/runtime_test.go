@@ -50,7 +50,7 @@ func watch(t testing.TB, m *onnx.ModelProto, shape []int64, inputs [][]float32, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer options.Destroy()
+	defer func() { _ = options.Destroy() }()
 	if err := options.SetIntraOpNumThreads(1); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func watch(t testing.TB, m *onnx.ModelProto, shape []int64, inputs [][]float32, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer session.Destroy()
+	defer func() { _ = session.Destroy() }()
 	for run, pixels := range inputs {
 		in, err := ort.NewTensor(ort.NewShape(shape...), pixels)
 		if err != nil {
@@ -77,8 +77,12 @@ func watch(t testing.TB, m *onnx.ModelProto, shape []int64, inputs [][]float32, 
 		}
 		for i, o := range out {
 			see(run, outputs[i], o.(*ort.Tensor[float32]).GetData())
-			o.Destroy()
+			if err := o.Destroy(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		in.Destroy()
+		if err := in.Destroy(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
