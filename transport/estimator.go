@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"slices"
 	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
@@ -25,4 +26,117 @@ type Estimate struct {
 	Samples int                     // of the rate, that count now
 	// LowerBoundOnly: no transfer has yet filled the link; it may be faster.
 	LowerBoundOnly bool
+}
+
+// Rules of the estimator.
+const (
+	rateSamples = 5                // the median of this many newest transfers
+	rateMemory  = 60 * time.Second // older ones do not count beside newer ones
+	rttSamples  = 64
+	rttMemory   = 30 * time.Second
+	bigBytes    = 128 << 10 // a lower bound from less may be a burst out of a buffer
+)
+
+type rateSample struct {
+	Sample
+	at time.Time
+}
+
+type rttSample struct {
+	rtt time.Duration
+	at  time.Time
+}
+
+// Estimator condenses samples of one direction of a link. The zero value is
+// ready. It is pure, and not safe for concurrent use.
+type Estimator struct {
+	full   []rateSample // oldest first
+	lower  []rateSample
+	rtts   []rttSample
+	jitter time.Duration
+}
+
+// Observe takes in a transfer that ended now. Samples without a goodput count
+// for nothing.
+func (e *Estimator) Observe(s Sample, now time.Time) {
+	if s.Goodput <= 0 {
+		return
+	}
+	kept := &e.full
+	if s.LowerBound {
+		kept = &e.lower
+	}
+	*kept = push(*kept, rateSample{s, now}, rateSamples)
+}
+
+// ObserveRTT takes in a round trip.
+func (e *Estimator) ObserveRTT(rtt time.Duration, now time.Time) {
+	if rtt <= 0 {
+		return
+	}
+	if n := len(e.rtts); n > 0 {
+		// RFC 9002's mean deviation, between neighbours.
+		d := (rtt - e.rtts[n-1].rtt).Abs()
+		e.jitter += (d - e.jitter) / 8
+	}
+	e.rtts = push(e.rtts, rttSample{rtt, now}, rttSamples)
+}
+
+func push[T any](s []T, v T, most int) []T {
+	if len(s) < most {
+		return append(s, v)
+	}
+	copy(s, s[1:])
+	s[most-1] = v
+	return s
+}
+
+// Estimate is what the samples say now.
+func (e *Estimator) Estimate(now time.Time) Estimate {
+	out := Estimate{Jitter: e.jitter}
+	for i := len(e.rtts) - 1; i >= 0; i-- {
+		s := e.rtts[i]
+		if e.rtts[len(e.rtts)-1].at.Sub(s.at) > rttMemory {
+			break
+		}
+		if out.RTT == 0 || s.rtt < out.RTT {
+			out.RTT = s.rtt
+		}
+	}
+	full := recent(e.full)
+	if n := len(full); n > 0 {
+		out.Rate, out.Samples = median(full), n
+		out.Age = now.Sub(full[n-1].at)
+	}
+	lower := recent(e.lower)
+	for _, s := range lower {
+		switch {
+		case len(full) == 0:
+			out.LowerBoundOnly = true
+			out.Rate = max(out.Rate, s.Goodput)
+			out.Samples = len(lower)
+			out.Age = now.Sub(s.at)
+		case s.Bytes >= bigBytes && s.Goodput > out.Rate && s.at.After(full[len(full)-1].at):
+			out.Rate, out.Age = s.Goodput, now.Sub(s.at)
+		}
+	}
+	return out
+}
+
+// recent leaves out what is much older than the newest.
+func recent(s []rateSample) []rateSample {
+	for len(s) > 1 && s[len(s)-1].at.Sub(s[0].at) > rateMemory {
+		s = s[1:]
+	}
+	return s
+}
+
+func median(s []rateSample) partition.BitsPerSecond {
+	rates := make([]partition.BitsPerSecond, len(s))
+	for i, v := range s {
+		rates[i] = v.Goodput
+	}
+	slices.Sort(rates)
+	n := len(rates)
+	return (rates[(n-1)/2] + rates[n/2]) / 2
 }

@@ -52,6 +52,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Identity.ID == "" {
 		return c, &transport.Error{Op: "listen", Kind: transport.BadConfig, Err: errors.New("Config.Identity is missing")}
 	}
+	if err := c.Limits.Validate(); err != nil {
+		return c, err
+	}
 	if c.DialTimeout < 0 || c.IdleTimeout < 0 || c.Grace < 0 || c.Streams < 0 {
 		return fail("timeouts and Streams cannot be negative")
 	}

@@ -531,10 +531,12 @@ func (x *Sender) GetMinRttNs() uint64 {
 
 // The first frame in each direction of a connection.
 type Hello struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
-	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
-	Build         string                 `protobuf:"bytes,3,opt,name=build,proto3" json:"build,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Host  string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	Role  string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	Build string                 `protobuf:"bytes,3,opt,name=build,proto3" json:"build,omitempty"`
+	// Random per process, so that a restarted host is told from a second dial.
+	Instance      uint64 `protobuf:"varint,4,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -590,6 +592,13 @@ func (x *Hello) GetBuild() string {
 	return ""
 }
 
+func (x *Hello) GetInstance() uint64 {
+	if x != nil {
+		return x.Instance
+	}
+	return 0
+}
+
 var File_frame_proto protoreflect.FileDescriptor
 
 const file_frame_proto_rawDesc = "" +
@@ -641,11 +650,12 @@ const file_frame_proto_rawDesc = "" +
 	"\x06Sender\x12!\n" +
 	"\fwindow_bytes\x18\x01 \x01(\x04R\vwindowBytes\x12\x1c\n" +
 	"\n" +
-	"min_rtt_ns\x18\x02 \x01(\x04R\bminRttNs\"E\n" +
+	"min_rtt_ns\x18\x02 \x01(\x04R\bminRttNs\"a\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x14\n" +
-	"\x05build\x18\x03 \x01(\tR\x05buildB+Z)github.com/cleaveml/cleave/transport/wireb\x06proto3"
+	"\x05build\x18\x03 \x01(\tR\x05build\x12\x1a\n" +
+	"\binstance\x18\x04 \x01(\x04R\binstanceB+Z)github.com/cleaveml/cleave/transport/wireb\x06proto3"
 
 var (
 	file_frame_proto_rawDescOnce sync.Once

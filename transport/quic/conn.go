@@ -1,0 +1,165 @@
+package quic
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	quicgo "github.com/quic-go/quic-go"
+
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+)
+
+type hostID = partition.HostID
+
+// conn is one QUIC connection after its hello.
+type conn struct {
+	e        *Endpoint
+	qc       *quicgo.Conn
+	peer     transport.Peer
+	dialed   bool   // by this host
+	instance uint64 // the peer's
+	since    time.Time
+	link     *link
+
+	streams atomic.Int64  // open now
+	active  chan struct{} // gets a token when streams changes
+	ended   atomic.Bool   // closed by this host
+	warm    sync.Mutex    // held while warming; guards warmed
+	warmed  bool
+}
+
+// Peer is who answers.
+func (c *conn) Peer() transport.Peer { return c.peer }
+
+// Links is what transfers so far say about both directions.
+func (c *conn) Links() transport.Links {
+	c.sampleRTT(time.Now())
+	return c.link.estimate(time.Now())
+}
+
+// Close drops the connection and breaks its streams.
+func (c *conn) Close() error {
+	c.close(codeClosing, "closed by the application")
+	return nil
+}
+
+func (c *conn) close(code quicgo.ApplicationErrorCode, reason string) {
+	c.ended.Store(true)
+	_ = c.qc.CloseWithError(code, reason) // it returns nil always
+}
+
+func (c *conn) closedHere() bool { return c.ended.Load() }
+
+// Open starts a request.
+func (c *conn) Open(ctx context.Context) (transport.Stream, error) {
+	s, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *conn) open(ctx context.Context) (*stream, error) {
+	qs, err := c.qc.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, failure("open stream", c.peer.ID, err)
+	}
+	return c.newStream(qs), nil
+}
+
+func (c *conn) newStream(qs *quicgo.Stream) *stream {
+	c.count(1)
+	return &stream{c: c, qs: qs,
+		w: transport.NewWriter(qs, c.e.cfg.Limits), r: transport.NewReader(qs, c.e.cfg.Limits, nil)}
+}
+
+func (c *conn) count(n int64) {
+	c.streams.Add(n)
+	select {
+	case c.active <- struct{}{}:
+	default:
+	}
+}
+
+// serve accepts streams until the connection ends.
+func (c *conn) serve() {
+	c.sampleRTT(time.Now())
+	for {
+		qs, err := c.qc.AcceptStream(context.Background()) // ends with the connection
+		if err != nil {
+			c.e.unregister(c, err)
+			return
+		}
+		s := c.newStream(qs)
+		if !c.e.start(func() { c.handle(s) }) {
+			s.Cancel(transport.CancelUnwanted)
+		}
+	}
+}
+
+// handle reads the first frame of a stream and passes it to who knows its kind.
+func (c *conn) handle(s *stream) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.qc.Context()))
+	defer cancel(nil)
+	defer context.AfterFunc(c.qc.Context(), func() {
+		cancel(failure("serve", c.peer.ID, context.Cause(c.qc.Context())))
+	})()
+	defer context.AfterFunc(s.qs.Context(), func() {
+		if cause := context.Cause(s.qs.Context()); !s.closedSend.Load() {
+			cancel(failure("serve", c.peer.ID, cause))
+		}
+	})()
+	defer s.finish()
+	f, err := s.Receive(ctx)
+	if err != nil {
+		return
+	}
+	switch {
+	case f.Header.Kind == kindProbe:
+		c.answerProbe(ctx, s, f)
+	case strings.HasPrefix(f.Header.Kind, "transport."), c.e.cfg.Handler == nil:
+		f.Release()
+		s.Cancel(transport.CancelProtocol)
+	default:
+		s.pending = f
+		c.e.cfg.Handler(ctx, c.peer, s)
+		if s.pending != nil {
+			s.pending.Release()
+		}
+	}
+}
+
+// retire ends a connection beside which a better one serves: at once when the
+// peer has restarted, else once no stream has been open for the grace time.
+func (c *conn) retire(now bool) {
+	if now {
+		c.close(codeReplaced, "replaced")
+		return
+	}
+	timer := time.NewTimer(c.e.cfg.Grace)
+	defer timer.Stop()
+	for {
+		select {
+		case <-c.active:
+			timer.Reset(c.e.cfg.Grace)
+		case <-timer.C:
+			if c.streams.Load() == 0 {
+				c.close(codeReplaced, "replaced")
+				return
+			}
+			timer.Reset(c.e.cfg.Grace)
+		case <-c.qc.Context().Done():
+			return
+		}
+	}
+}
+
+func (c *conn) sampleRTT(now time.Time) quicgo.ConnectionStats {
+	stats := c.qc.ConnectionStats()
+	c.link.rtt(now, stats.LatestRTT)
+	return stats
+}

@@ -1,0 +1,233 @@
+package quic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/wire"
+)
+
+// peer is what an endpoint knows about another host. Endpoint.mu guards it,
+// but for link.
+type peer struct {
+	id    partition.HostID
+	addr  string
+	live  *conn              // where new streams go; nil: none
+	conns map[*conn]struct{} // all that are open
+	dial  *dial              // on its way; nil: none
+	link  link
+}
+
+// dial is one attempt to connect.
+type dial struct {
+	once sync.Once
+	done chan struct{}
+	err  error // set before done
+}
+
+func (d *dial) finish(err error) {
+	d.once.Do(func() { d.err = err; close(d.done) })
+}
+
+// peer returns the entry of a host, new if need be. Endpoint.mu is held.
+func (e *Endpoint) peer(id partition.HostID) *peer {
+	p := e.peers[id]
+	if p == nil {
+		p = &peer{id: id, conns: map[*conn]struct{}{}}
+		e.peers[id] = p
+	}
+	return p
+}
+
+// Conn returns the connection with a host, which it dials when there is none.
+// The error is an *transport.Error: Unreachable (no answer, or no address and
+// the host has not dialled in), Refused, Version, Timeout or Cancelled.
+func (e *Endpoint) Conn(ctx context.Context, id partition.HostID) (transport.Conn, error) {
+	c, err := e.conn(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (e *Endpoint) conn(ctx context.Context, id partition.HostID) (*conn, error) {
+	for {
+		c, d, err := e.liveOrDial(id)
+		if c != nil || err != nil {
+			return c, err
+		}
+		select {
+		case <-d.done:
+			if d.err != nil {
+				return nil, d.err
+			}
+		case <-ctx.Done():
+			return nil, failure("dial", id, ctx.Err())
+		}
+	}
+}
+
+func (e *Endpoint) liveOrDial(id partition.HostID) (*conn, *dial, error) {
+	unreachable := func(format string, args ...any) (*conn, *dial, error) {
+		return nil, nil, &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable, Err: fmt.Errorf(format, args...)}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.peer(id)
+	switch {
+	case e.closed:
+		return unreachable("this endpoint is closed")
+	case p.live != nil && p.live.qc.Context().Err() == nil:
+		return p.live, nil, nil
+	case p.dial != nil:
+		return nil, p.dial, nil
+	case id == e.ID():
+		return unreachable("a host has no link to itself")
+	case p.addr == "":
+		return unreachable("its address is not known and it has not dialled in; give its address or start it")
+	}
+	d := &dial{done: make(chan struct{})}
+	p.dial = d
+	addr := p.addr
+	e.wg.Go(func() {
+		err := e.connect(id, addr)
+		e.mu.Lock()
+		p.dial = nil
+		e.mu.Unlock()
+		d.finish(err)
+	})
+	return nil, d, nil
+}
+
+// connect dials, shakes hands and registers the connection.
+func (e *Endpoint) connect(id partition.HostID, addr string) error {
+	at, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable, Err: err}
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.DialTimeout)
+	defer cancel()
+	c, err := e.introduce(ctx, id, at)
+	if err == nil {
+		e.register(c)
+		return nil
+	}
+	err = failure("dial", id, err)
+	var typed *transport.Error
+	if errors.As(err, &typed) && (typed.Kind == transport.Timeout || typed.Kind == transport.Broken || typed.Kind == transport.Cancelled) {
+		err = &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable,
+			Err: fmt.Errorf("no answer at %s (UDP); is it running, and is the port open? (%w)", addr, typed.Err)}
+	}
+	return err
+}
+
+// register makes a connection known and decides which of several serves.
+func (e *Endpoint) register(c *conn) {
+	e.mu.Lock()
+	p := e.peer(c.peer.ID)
+	c.link = &p.link
+	if e.closed {
+		e.mu.Unlock()
+		c.close(codeClosing, "the host is shutting down")
+		return
+	}
+	old := p.live
+	p.conns[c] = struct{}{}
+	winner, loser := c, old
+	if old != nil && !e.replaces(c, old) {
+		winner, loser = old, c
+	}
+	p.live = winner
+	if p.dial != nil {
+		p.dial.finish(nil)
+	}
+	e.wg.Go(c.serve)
+	if loser != nil {
+		e.wg.Go(func() { loser.retire(loser.instance != winner.instance) })
+	}
+	e.mu.Unlock()
+	if old == nil {
+		e.cfg.Observe(transport.PeerUp{Peer: c.peer, Dialed: c.dialed})
+	}
+}
+
+// replaces decides between two connections with one host. Both hosts come to
+// the same result: who dials has no connection, so the later one serves; only
+// when both dialled at the same time the one dialled by the lesser name does.
+func (e *Endpoint) replaces(c, old *conn) bool {
+	switch {
+	case old.qc.Context().Err() != nil, old.instance != c.instance, old.dialed == c.dialed:
+		return true
+	case c.since.Sub(old.since) > 2*e.cfg.DialTimeout:
+		return true
+	default:
+		return c.dialed == (e.ID() < c.peer.ID)
+	}
+}
+
+// unregister forgets a connection that has ended with this cause.
+func (e *Endpoint) unregister(c *conn, cause error) {
+	e.mu.Lock()
+	p := e.peer(c.peer.ID)
+	delete(p.conns, c)
+	down := p.live == c
+	if down {
+		p.live = nil
+		for other := range p.conns {
+			if other.qc.Context().Err() == nil {
+				p.live, down = other, false
+			}
+		}
+	}
+	e.mu.Unlock()
+	if !down {
+		return
+	}
+	if e.ctx.Err() != nil || c.closedHere() {
+		cause = nil
+	}
+	e.cfg.Observe(transport.PeerDown{Peer: c.peer, Err: failure("connection", c.peer.ID, cause)})
+}
+
+// link holds the estimates of both directions.
+type link struct {
+	mu      sync.Mutex
+	out, in transport.Estimator
+}
+
+func (l *link) estimate(now time.Time) transport.Links {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return transport.Links{Out: l.out.Estimate(now), In: l.in.Estimate(now)}
+}
+
+func (l *link) rtt(now time.Time, rtts ...time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, rtt := range rtts {
+		l.out.ObserveRTT(rtt, now)
+		l.in.ObserveRTT(rtt, now)
+	}
+}
+
+func (l *link) observeIn(s transport.Sample, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.in.Observe(s, now)
+}
+
+func (l *link) observeOut(t *wire.Transfer, now time.Time) {
+	if t == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.out.Observe(transport.Sample{Bytes: tensor.Bytes(t.Bytes), Goodput: partition.BitsPerSecond(t.GoodputBps), LowerBound: t.LowerBound}, now)
+}

@@ -1,0 +1,224 @@
+package quic
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/identity"
+	"github.com/cleaveml/cleave/transport/transporttest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// network lets hosts find each other.
+type network struct {
+	dirs  [2]string // of two authorities
+	mu    sync.Mutex
+	hosts []*host
+}
+
+type host struct {
+	*Endpoint
+	hidden bool
+	dead   *atomic.Bool
+}
+
+func (h *host) Kill() { h.dead.Store(true) }
+
+// mortal loses every packet once it is dead.
+type mortal struct {
+	net.PacketConn
+	dead *atomic.Bool
+}
+
+func (m mortal) WriteTo(p []byte, a net.Addr) (int, error) {
+	if m.dead.Load() {
+		return len(p), nil
+	}
+	return m.PacketConn.WriteTo(p, a)
+}
+
+func (m mortal) ReadFrom(p []byte) (int, net.Addr, error) {
+	for {
+		n, a, err := m.PacketConn.ReadFrom(p)
+		if err != nil || !m.dead.Load() {
+			return n, a, err
+		}
+	}
+}
+
+func newNetwork(t testing.TB) *network {
+	n := &network{dirs: [2]string{t.TempDir(), t.TempDir()}}
+	for _, dir := range n.dirs {
+		if err := identity.CreateCA(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+func (n *network) identity(t testing.TB, id partition.HostID, ca int, role transport.Role) identity.Identity {
+	t.Helper()
+	if role == "" {
+		role = transport.Node
+	}
+	if err := identity.Issue(n.dirs[ca], id, role); err != nil {
+		t.Fatal(err)
+	}
+	who, err := identity.Load(n.dirs[ca], id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return who
+}
+
+func (n *network) host(t *testing.T, id partition.HostID, o transporttest.Options) transporttest.Host {
+	t.Helper()
+	dead := &atomic.Bool{}
+	cfg := Config{Addr: "127.0.0.1:0", Handler: o.Handler, Observe: o.Observe, Version: o.Version, Limits: o.Limits,
+		IdleTimeout: 500 * time.Millisecond, DialTimeout: 2 * time.Second, Grace: 50 * time.Millisecond,
+		WrapPacketConn: func(c net.PacketConn) net.PacketConn { return mortal{c, dead} }}
+	if o.Again {
+		for _, h := range n.hosts {
+			if h.ID() == id {
+				cfg.Addr, cfg.Identity = h.Addr().String(), h.cfg.Identity
+			}
+		}
+	} else {
+		ca := 0
+		if o.OtherCA {
+			ca = 1
+		}
+		cfg.Identity = n.identity(t, id, ca, o.Role)
+	}
+	e, err := Listen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &host{e, o.Hidden, dead}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, other := range n.hosts {
+		if !other.hidden {
+			e.SetAddress(other.ID(), other.Addr().String())
+		}
+		if !h.hidden {
+			other.SetAddress(id, e.Addr().String())
+		}
+	}
+	n.hosts = append(n.hosts, h)
+	return h
+}
+
+func TestConformance(t *testing.T) {
+	transporttest.Run(t, func(t *testing.T) transporttest.Factory { return newNetwork(t).host })
+}
+
+func TestPortInUse(t *testing.T) {
+	n := newNetwork(t)
+	a := n.host(t, "a", transporttest.Options{}).(*host)
+	_, err := Listen(Config{Identity: n.identity(t, "b", 0, ""), Addr: a.Addr().String()})
+	if transport.KindOf(err) != transport.PortInUse {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBadConfig(t *testing.T) {
+	who := newNetwork(t).identity(t, "a", 0, "")
+	for _, cfg := range []Config{{}, {Identity: who, Streams: -1}, {Identity: who, Addr: "nonsense"},
+		{Identity: who, Limits: transport.Limits{Header: 1 << 30}}} {
+		if _, err := Listen(cfg); transport.KindOf(err) != transport.BadConfig {
+			t.Errorf("%+v: %v", cfg, err)
+		}
+	}
+}
+
+// TestOneConnectionRemains: both hosts dial at the same time; in the end both
+// use the connection that the lesser name dialled, and the other is gone.
+func TestOneConnectionRemains(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.host(t, "a", transporttest.Options{}).(*host), n.host(t, "b", transporttest.Options{}).(*host)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := a.connect("b", b.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.connect("a", a.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*host{a, b} {
+		for _, c := range h.open() {
+			if !c.keeps() {
+				select {
+				case <-c.qc.Context().Done():
+				case <-ctx.Done():
+					t.Fatalf("%s still has the connection that lost", h.ID())
+				}
+			}
+		}
+	}
+	fromA, err := a.conn(ctx, "b")
+	if err != nil || !fromA.dialed {
+		t.Errorf("a does not use the connection it dialled: %v", err)
+	}
+	fromB, err := b.conn(ctx, "a")
+	if err != nil || fromB.dialed {
+		t.Errorf("b does not use the connection that a dialled: %v", err)
+	}
+}
+
+// open lists the connections of a host.
+func (h *host) open() (out []*conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.peers {
+		for c := range p.conns {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// keeps reports whether this is the connection that should remain.
+func (c *conn) keeps() bool { return c.dialed == (c.e.ID() < c.peer.ID) }
+
+func TestWrongName(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.host(t, "a", transporttest.Options{}).(*host), n.host(t, "b", transporttest.Options{}).(*host)
+	a.SetAddress("c", b.Addr().String())
+	_, err := a.Conn(t.Context(), "c")
+	if transport.KindOf(err) != transport.Refused {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	n := newNetwork(t)
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	e, err := Listen(Config{Identity: n.identity(t, "a", 0, ""), Addr: "127.0.0.1:0", DialTimeout: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	e.SetAddress("b", silent.LocalAddr().String())
+	_, err = e.Conn(t.Context(), "b")
+	if transport.KindOf(err) != transport.Unreachable {
+		t.Errorf("got %v", err)
+	}
+	t.Log(err)
+}

@@ -1,0 +1,149 @@
+package quic
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	quicgo "github.com/quic-go/quic-go"
+
+	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/wire"
+)
+
+// stream is one request on a connection.
+type stream struct {
+	c       *conn
+	qs      *quicgo.Stream
+	w       *transport.Writer
+	r       *transport.Reader
+	pending *transport.Frame // received already, not yet asked for
+
+	closedSend atomic.Bool
+	over       sync.Once // counts the stream out
+
+	mu      sync.Mutex
+	arrived *wire.Timings // of the newest frame, not yet told the peer
+}
+
+// Send implements transport.Stream.
+func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
+	if err := ctx.Err(); err != nil {
+		s.Cancel(codeOf(ctx))
+		return failure("send", s.c.peer.ID, err)
+	}
+	stats := s.c.sampleRTT(time.Now())
+	f.Header.ProtocolVersion = s.c.e.cfg.Version
+	f.Header.Sender = &wire.Sender{WindowBytes: stats.CongestionWindow, MinRttNs: uint64(stats.MinRTT)}
+	s.tell(f.Header)
+	stop := context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })
+	_, err := s.w.Write(f)
+	if !stop() && err != nil {
+		err = ctx.Err()
+	}
+	return failure("send", s.c.peer.ID, err)
+}
+
+// tell adds to a header how the newest frame from the peer arrived.
+func (s *stream) tell(h *wire.Header) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.arrived == nil {
+		return
+	}
+	if h.Timings == nil {
+		h.Timings = &wire.Timings{}
+	}
+	h.Timings.FirstByteNs, h.Timings.Transfer = s.arrived.FirstByteNs, s.arrived.Transfer
+	s.arrived = nil
+}
+
+// Receive implements transport.Stream.
+func (s *stream) Receive(ctx context.Context) (*transport.Frame, error) {
+	if f := s.pending; f != nil {
+		s.pending = nil
+		return f, nil
+	}
+	if err := ctx.Err(); err != nil {
+		s.Cancel(codeOf(ctx))
+		return nil, failure("receive", s.c.peer.ID, err)
+	}
+	stop := context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })
+	f, err := s.r.Read()
+	if !stop() && err != nil && !errors.Is(err, io.EOF) {
+		err = ctx.Err()
+	}
+	if err != nil {
+		if !errors.Is(err, io.EOF) || s.closedSend.Load() {
+			s.count()
+		}
+		if kind := transport.KindOf(err); kind == transport.Protocol || kind == transport.Version {
+			s.Cancel(transport.CancelProtocol)
+		}
+		return nil, s.named(failure("receive", s.c.peer.ID, err))
+	}
+	s.measure(f)
+	return f, nil
+}
+
+// named adds the peer to errors of the frame reader.
+func (s *stream) named(err error) error {
+	var e *transport.Error
+	if errors.As(err, &e) && e.Peer == "" {
+		e.Peer = s.c.peer.ID
+	}
+	return err
+}
+
+// measure feeds the estimates of both directions with a received frame.
+func (s *stream) measure(f *transport.Frame) {
+	now := f.Arrival.Last
+	sample := f.Arrival.Sample(f.Header.Sender)
+	s.c.link.observeIn(sample, now)
+	s.c.link.observeOut(f.Header.Timings.GetTransfer(), now)
+	s.c.sampleRTT(now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.arrived = &wire.Timings{
+		FirstByteNs: uint64(max(f.Arrival.Wait, 0)),
+		Transfer: &wire.Transfer{
+			GoodputBps: float64(sample.Goodput), Bytes: uint64(sample.Bytes), LowerBound: sample.LowerBound,
+			DurationNs: uint64(f.Arrival.Last.Sub(f.Arrival.First)),
+		},
+	}
+}
+
+// CloseSend implements transport.Stream.
+func (s *stream) CloseSend() error {
+	s.closedSend.Store(true)
+	return failure("close stream", s.c.peer.ID, s.qs.Close())
+}
+
+// Cancel implements transport.Stream.
+func (s *stream) Cancel(code transport.CancelCode) {
+	s.qs.CancelWrite(quicgo.StreamErrorCode(code))
+	s.qs.CancelRead(quicgo.StreamErrorCode(code))
+	s.count()
+}
+
+// finish ends a stream whose handler has returned.
+func (s *stream) finish() {
+	if !s.closedSend.Load() {
+		s.qs.CancelWrite(quicgo.StreamErrorCode(transport.CancelUnfinished))
+	}
+	s.qs.CancelRead(quicgo.StreamErrorCode(transport.CancelUnwanted))
+	s.count()
+}
+
+func (s *stream) count() { s.over.Do(func() { s.c.count(-1) }) }
+
+// codeOf tells the peer why a context ended.
+func codeOf(ctx context.Context) transport.CancelCode {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return transport.CancelTimeout
+	}
+	return transport.CancelUnwanted
+}

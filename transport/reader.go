@@ -1,0 +1,237 @@
+package transport
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/wire"
+)
+
+const (
+	trusted = 1 << 20 // room that is made before the bytes have come
+
+	// Below these a frame says nothing of the link.
+	enoughBytes  = 48 << 10
+	enoughPieces = 8
+	enoughTime   = time.Millisecond
+)
+
+// Reader reads frames and notes how they arrive. It is not safe for concurrent
+// use.
+type Reader struct {
+	r     io.Reader
+	l     Limits
+	clock func() time.Time
+	head  [prefix]byte
+	mark  arrivalMark
+}
+
+// arrivalMark follows the frame that is being read.
+type arrivalMark struct {
+	got, total tensor.Bytes
+	first      time.Time
+	at         tensor.Bytes // got when the first quarter was in
+	since      time.Time
+	pieces     int // reads since then
+	last       time.Time
+}
+
+// NewReader returns a Reader that refuses frames beyond the limits. The clock
+// is time.Now when nil.
+func NewReader(r io.Reader, l Limits, clock func() time.Time) *Reader {
+	if clock == nil {
+		clock = time.Now
+	}
+	return &Reader{r: r, l: l.withDefaults(), clock: clock}
+}
+
+// Read reads one frame, which the caller releases. io.EOF means that there was
+// no further frame. Errors of the underlying reader come back as they are,
+// bytes that are no valid frame give an *Error of kind Protocol, another
+// version of the envelope one of kind Version, an end within a frame one of
+// kind Broken. After an error the reader is of no use.
+func (r *Reader) Read() (*Frame, error) {
+	began := r.clock()
+	r.mark = arrivalMark{total: 1 << 62}
+	if err := r.full(r.head[:]); err != nil {
+		return nil, err
+	}
+	if string(r.head[:3]) != magic {
+		return nil, protocolError("receive", "these bytes are no Cleave frame: %x", r.head[:])
+	}
+	if r.head[3] != envelope {
+		return nil, &Error{Op: "receive", Kind: Version,
+			Err: fmt.Errorf("the peer's frames have version %d, ours %d; run the same release on both hosts", r.head[3], envelope)}
+	}
+	size := tensor.Bytes(binary.BigEndian.Uint32(r.head[4:]))
+	if size > r.l.Header {
+		return nil, protocolError("receive", "header of %d bytes exceeds the limit of %d", size, r.l.Header)
+	}
+	f := &Frame{}
+	if err := r.header(f, int(size)); err != nil {
+		return nil, err
+	}
+	if err := r.body(f); err != nil {
+		f.Release()
+		return nil, err
+	}
+	f.Arrival = r.mark.arrival(began)
+	return f, nil
+}
+
+func (r *Reader) header(f *Frame, size int) error {
+	room, err := r.grow(size)
+	if err != nil {
+		return err
+	}
+	defer room.free()
+	f.Header = &wire.Header{}
+	if err := proto.Unmarshal(room.b, f.Header); err != nil {
+		return protocolError("receive", "header: %w", err)
+	}
+	payload, err := r.l.check(f.Header)
+	if err != nil {
+		return err
+	}
+	r.mark.total = tensor.Bytes(prefix+size) + payload
+	return nil
+}
+
+// check refuses headers whose tensors contradict themselves or exceed limits,
+// and returns the number of bytes that follow.
+func (l Limits) check(h *wire.Header) (payload tensor.Bytes, err error) {
+	if len(h.Tensors) > l.Tensors {
+		return 0, protocolError("receive", "%d tensors exceed the limit of %d", len(h.Tensors), l.Tensors)
+	}
+	var raw tensor.Bytes
+	for _, t := range h.Tensors {
+		dtype, c := tensor.DType(t.Dtype), Codec(t.Codec)
+		if t.Dtype > 255 || !c.Supports(dtype) {
+			return 0, protocolError("receive", "tensor %.80q: codec %.20q cannot carry dtype %d", t.Value, t.Codec, t.Dtype)
+		}
+		size := tensor.Shape(t.Shape).Bytes(dtype)
+		if size < 0 || size > l.Raw || uint64(size) != t.RawLength {
+			return 0, protocolError("receive", "tensor %.80q: %d bytes do not fit its shape or exceed the limit of %d", t.Value, t.RawLength, l.Raw)
+		}
+		most := maxEncoded(c, int(size))
+		if t.EncodedLength > uint64(most) || (!c.compressed() && t.EncodedLength != uint64(most)) {
+			return 0, protocolError("receive", "tensor %.80q: %d bytes as %s cannot come from %d", t.Value, t.EncodedLength, c, size)
+		}
+		payload += tensor.Bytes(t.EncodedLength)
+		raw += size
+		if payload > l.Payload || raw > l.Raw {
+			return 0, protocolError("receive", "tensors exceed the limit of %d bytes (%d decoded)", l.Payload, l.Raw)
+		}
+	}
+	return payload, nil
+}
+
+func (r *Reader) body(f *Frame) error {
+	f.parts = make([]part, 0, len(f.Header.Tensors))
+	for _, t := range f.Header.Tensors {
+		room, err := r.grow(int(t.EncodedLength))
+		if err != nil {
+			return err
+		}
+		f.parts = append(f.parts, part{encoded: room.b, owned: room})
+	}
+	return nil
+}
+
+// grow reads n bytes into a block that grows as they come, so that a claim
+// alone costs nothing.
+func (r *Reader) grow(n int) (*block, error) {
+	room := take(min(n, trusted))
+	for len(room.b) < n {
+		room = room.grown(min(n, max(cap(room.b), 2*len(room.b))))
+		from := len(room.b)
+		room.b = room.b[:min(n, cap(room.b))]
+		if err := r.full(room.b[from:]); err != nil {
+			room.free()
+			return nil, err
+		}
+	}
+	return room, nil
+}
+
+// full fills p and notes when its bytes came.
+func (r *Reader) full(p []byte) error {
+	for len(p) > 0 {
+		n, err := r.r.Read(p)
+		if n > 0 {
+			r.mark.note(tensor.Bytes(n), r.clock())
+			p = p[n:]
+			continue
+		}
+		if errors.Is(err, io.EOF) && r.mark.got > 0 {
+			return &Error{Op: "receive", Kind: Broken, Err: fmt.Errorf("the stream ended after %d bytes of a frame: %w", r.mark.got, io.ErrUnexpectedEOF)}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Drain reads n bytes that are no frame, discards them, and tells how they
+// arrived. Errors of the reader come back as they are.
+func Drain(r io.Reader, n int) (Arrival, error) {
+	began := time.Now()
+	d := Reader{r: r, clock: time.Now, mark: arrivalMark{total: tensor.Bytes(n)}}
+	room := take(min(n, 256<<10))
+	defer room.free()
+	for left := n; left > 0; {
+		piece := room.b[:min(left, cap(room.b))]
+		if err := d.full(piece); err != nil {
+			return Arrival{Bytes: d.mark.got}, err
+		}
+		left -= len(piece)
+	}
+	return d.mark.arrival(began), nil
+}
+
+func (m *arrivalMark) note(n tensor.Bytes, now time.Time) {
+	if m.got == 0 {
+		m.first = now
+	}
+	m.got += n
+	m.last = now
+	if m.at > 0 {
+		m.pieces++
+	} else if m.got >= m.total/4 {
+		m.at, m.since = m.got, now
+	}
+}
+
+func (m *arrivalMark) arrival(began time.Time) Arrival {
+	a := Arrival{First: m.first, Last: m.last, Wait: m.first.Sub(began), Bytes: m.got}
+	took := m.last.Sub(m.since)
+	if m.at == 0 || took <= 0 {
+		return a
+	}
+	a.Goodput = partition.BitsPerSecond(float64(m.got-m.at) * 8 / took.Seconds())
+	a.Enough = m.got >= enoughBytes && m.pieces >= enoughPieces && took >= enoughTime
+	return a
+}
+
+// Sample turns the arrival into a measurement of the link. The sender's
+// congestion window and smallest round trip, from the frame's header, tell
+// whether the window was the limit and not the link.
+func (a Arrival) Sample(s *wire.Sender) Sample {
+	out := Sample{Bytes: a.Bytes, Goodput: a.Goodput, LowerBound: !a.Enough}
+	if s.GetWindowBytes() > 0 {
+		// A long transfer opens the window within the quarter that is skipped.
+		delayed := float64(a.Goodput) / 8 * time.Duration(s.GetMinRttNs()).Seconds()
+		if delayed > 0.9*float64(s.GetWindowBytes()) && float64(a.Bytes) < 8*delayed {
+			out.LowerBound = true
+		}
+	}
+	return out
+}

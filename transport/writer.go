@@ -1,0 +1,116 @@
+package transport
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cleaveml/cleave/models/tensor"
+)
+
+const (
+	magic        = "clv"
+	envelope     = 1              // version of the envelope
+	prefix       = len(magic) + 5 // bytes before the header
+	gather       = 64 << 10       // frames up to here are written in one piece
+	maxHeader    = 1 << 20        // bytes
+	defaultBytes = tensor.Bytes(1) << 30
+)
+
+// withDefaults fills zero fields.
+func (l Limits) withDefaults() Limits {
+	if l.Header == 0 {
+		l.Header = maxHeader
+	}
+	if l.Payload == 0 {
+		l.Payload = defaultBytes
+	}
+	if l.Raw == 0 {
+		l.Raw = defaultBytes
+	}
+	if l.Tensors == 0 {
+		l.Tensors = 4096
+	}
+	return l
+}
+
+// Validate reports limits that make no sense, as an *Error of kind BadConfig.
+func (l Limits) Validate() error {
+	if l.Header < 0 || l.Header > maxHeader || l.Payload < 0 || l.Raw < 0 || l.Tensors < 0 {
+		return &Error{Op: "limits", Kind: BadConfig,
+			Err: fmt.Errorf("%+v: values cannot be negative, and Header is at most %d", l, maxHeader)}
+	}
+	return nil
+}
+
+// Writer writes frames. It is not safe for concurrent use.
+type Writer struct {
+	w io.Writer
+	l Limits
+}
+
+// NewWriter returns a Writer that refuses frames beyond the limits.
+func NewWriter(w io.Writer, l Limits) *Writer { return &Writer{w, l.withDefaults()} }
+
+// Write writes a frame and returns its size on the wire. Small frames go out in
+// one Write; large tensors are not copied. Errors of the underlying writer
+// come back as they are, others are *Error of kind Protocol.
+func (w *Writer) Write(f *Frame) (tensor.Bytes, error) {
+	if len(f.Header.GetTensors()) != len(f.parts) {
+		return 0, protocolError("send", "the header describes %d tensors, the frame holds %d; use Frame.Add",
+			len(f.Header.GetTensors()), len(f.parts))
+	}
+	payload, header := f.Payload(), proto.Size(f.Header)
+	if err := w.check(payload, header, len(f.parts)); err != nil {
+		return 0, err
+	}
+	total := prefix + header + int(payload)
+	head := take(min(total, prefix+header+gather))
+	defer head.free()
+	b := append(head.b, magic...)
+	b = append(b, envelope)
+	b = binary.BigEndian.AppendUint32(b, uint32(header))
+	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, f.Header)
+	if err != nil {
+		return 0, protocolError("send", "%w", err)
+	}
+	for _, p := range f.parts {
+		if len(b)+len(p.encoded) <= cap(b) && len(b)+len(p.encoded) <= gather {
+			b = append(b, p.encoded...)
+			continue
+		}
+		if len(b) > 0 {
+			if _, err := w.w.Write(b); err != nil {
+				return 0, err
+			}
+			b = b[:0]
+		}
+		if _, err := w.w.Write(p.encoded); err != nil {
+			return 0, err
+		}
+	}
+	if len(b) > 0 {
+		if _, err := w.w.Write(b); err != nil {
+			return 0, err
+		}
+	}
+	return tensor.Bytes(total), nil
+}
+
+func (w *Writer) check(payload tensor.Bytes, header, tensors int) error {
+	switch {
+	case tensor.Bytes(header) > w.l.Header:
+		return protocolError("send", "header of %d bytes exceeds the limit of %d", header, w.l.Header)
+	case payload > w.l.Payload:
+		return protocolError("send", "tensors of %d bytes exceed the limit of %d", payload, w.l.Payload)
+	case tensors > w.l.Tensors:
+		return protocolError("send", "%d tensors exceed the limit of %d", tensors, w.l.Tensors)
+	}
+	return nil
+}
+
+func protocolError(op, format string, args ...any) error {
+	return &Error{Op: op, Kind: Protocol, Err: fmt.Errorf(format, args...)}
+}
