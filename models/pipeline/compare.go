@@ -83,8 +83,8 @@ func compareBoxes(got, want []Box, l Likeness) error {
 		if l.Lossy {
 			return g.IoU(w) >= lossyIoU
 		}
-		close := func(a, b float64) bool { return near(a, b, l.Tolerance, 1) }
-		return close(g.X0, w.X0) && close(g.Y0, w.Y0) && close(g.X1, w.X1) && close(g.Y1, w.Y1) && close(g.Score, w.Score)
+		almost := func(a, b float64) bool { return near(a, b, l.Tolerance, 1) }
+		return almost(g.X0, w.X0) && almost(g.Y0, w.Y0) && almost(g.X1, w.X1) && almost(g.Y1, w.Y1) && almost(g.Score, w.Score)
 	}
 	taken := make([]bool, len(got))
 	for _, w := range want {

@@ -83,7 +83,7 @@ func lineOf(root *yaml.Node, field string) int {
 var (
 	unknownKey = regexp.MustCompile(`^(line \d+: )field (.*) not found in type .*$`)
 	twiceKey   = regexp.MustCompile(`^(line \d+: )mapping key (.*) already defined at line (\d+)$`)
-	wrongType  = regexp.MustCompile("(?s)^(line \\d+: )cannot unmarshal !!\\w+ ?(.*) into (.*)$")
+	wrongType  = regexp.MustCompile(`(?s)^(line \d+: )cannot unmarshal !!\w+ ?(.*) into (.*)$`)
 	syntax     = regexp.MustCompile(`^line \d+: `)
 )
 

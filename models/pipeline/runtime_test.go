@@ -107,9 +107,13 @@ func (s *session) run(t testing.TB, inputs map[string]tensor.Tensor) (map[string
 		if err != nil {
 			t.Fatalf("%s %v: %v", name, x, err)
 		}
-		defer func() { _ = v.Destroy() }()
 		in[i] = v
 	}
+	defer func() {
+		for _, v := range in {
+			_ = v.Destroy()
+		}
+	}()
 	out := make([]ort.Value, len(s.outputs))
 	for i, o := range s.outputs {
 		if o.DType == tensor.Float16 { // which the wrapper cannot make itself

@@ -25,9 +25,9 @@ func (x flow) as(name string, channels int) flow {
 	return flow{name, x.height, x.width, make([]float64, channels), make([]float64, channels)}
 }
 
-// kernel adds to channel o of y what input channel i contributes through the
+// feed adds to channel o of y what x's channel i contributes through the
 // weights whose sum and sum of squares are given.
-func (y flow) kernel(o int, x flow, i int, sum, squares float64) {
+func (x flow) feed(i int, y flow, o int, sum, squares float64) {
 	shared := float64(sum * sum)
 	effective := float64((1-correlation)*squares) + float64(correlation*shared)
 	y.mean[o] += float64(sum * x.mean[i])

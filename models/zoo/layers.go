@@ -35,7 +35,7 @@ func (b *builder) conv(name string, x flow, c conv) flow {
 				squares += float64(v * v)
 				at++
 			}
-			y.kernel(o, x, first+i, sum, squares)
+			x.feed(first+i, y, o, sum, squares)
 		}
 	}
 	inputs := []string{x.name, name + ".weight"}
@@ -150,7 +150,8 @@ func (b *builder) concat(name string, parts ...flow) flow {
 }
 
 // globalAverage keeps the mean; of the variance, what pixels share remains.
-func (b *builder) globalAverage(name string, x flow) flow {
+func (b *builder) globalAverage(x flow) flow {
+	const name = "average"
 	b.node("GlobalAveragePool", name, []string{x.name})
 	remains := correlation + float64((1-correlation)/float64(x.height*x.width))
 	y := x.each(name, func(mean, variance float64) (float64, float64) {
@@ -161,7 +162,8 @@ func (b *builder) globalAverage(name string, x flow) flow {
 }
 
 // flatten lays a feature map out as one row, channel by channel.
-func (b *builder) flatten(name string, x flow) flow {
+func (b *builder) flatten(x flow) flow {
+	const name = "flatten"
 	b.node("Flatten", name, []string{x.name}, integer("axis", 1))
 	area := x.height * x.width
 	y := flow{name: name, height: 1, width: 1}
@@ -203,7 +205,7 @@ func (b *builder) dense(name string, x flow, out int, gain float64) flow {
 	for i := range in {
 		for o := range out {
 			v := float(w, i*out+o)
-			y.kernel(o, x, i, v, float64(v*v))
+			x.feed(i, y, o, v, float64(v*v))
 		}
 	}
 	bias := b.bias(name+".bias", y)

@@ -22,7 +22,7 @@ func alexNet(b *builder, x flow) flow {
 	stage(4, conv{out: 256, kernel: 3, pad: 1})
 	stage(5, conv{out: 256, kernel: 3, pad: 1})
 	x = b.maxPool("pool5", x, pool{kernel: 3, stride: 2})
-	x = b.flatten("flatten", x)
+	x = b.flatten(x)
 	x = b.relu("fc6.relu", b.linear("fc6", x, 4096, x.spread(1)))
 	x = b.relu("fc7.relu", b.linear("fc7", x, 4096, x.spread(1)))
 	return b.linear("fc8", x, 1000, x.spread(logitSpread))
@@ -56,8 +56,8 @@ func squeezeNet11(b *builder, x flow) flow {
 	fire(9, 64, 256)
 	// Averaging after the rectifier narrows the logits about fourfold.
 	x = b.conv("conv10", x, conv{out: 1000, kernel: 1, bias: true, gain: x.spread(4 * logitSpread)})
-	x = b.globalAverage("average", b.relu("conv10.relu", x))
-	return b.flatten("flatten", x)
+	x = b.globalAverage(b.relu("conv10.relu", x))
+	return b.flatten(x)
 }
 
 // mobileNetV2 has width 1.0: inverted residuals with linear bottlenecks.
@@ -95,7 +95,7 @@ func mobileNetV2(b *builder, x flow) flow {
 		}
 	}
 	x = layer("head", x, conv{out: 1280, kernel: 1}, true)
-	x = b.flatten("flatten", b.globalAverage("average", x))
+	x = b.flatten(b.globalAverage(x))
 	return b.linear("classifier", x, 1000, x.spread(logitSpread))
 }
 
@@ -121,7 +121,7 @@ func resNet18(b *builder, x flow) flow {
 			x = b.relu(name+"relu2", b.add(name+"add", y, x))
 		}
 	}
-	x = b.flatten("flatten", b.globalAverage("average", x))
+	x = b.flatten(b.globalAverage(x))
 	return b.linear("fc", x, 1000, x.spread(logitSpread))
 }
 
@@ -154,7 +154,7 @@ func googLeNet(b *builder, x flow) flow {
 	x = b.maxPool("pool4", x, pool{kernel: 2, stride: 2, ceil: true})
 	inception("5a", 256, 160, 320, 32, 128, 128)
 	inception("5b", 384, 192, 384, 48, 128, 128)
-	x = b.flatten("flatten", b.globalAverage("average", x))
+	x = b.flatten(b.globalAverage(x))
 	return b.linear("fc", x, 1000, x.spread(logitSpread))
 }
 

@@ -14,7 +14,7 @@ type stream uint64
 // so that the order in which tensors are made does not matter.
 func newStream(seed uint64, tensor string) stream {
 	h := uint64(14695981039346656037) // FNV-1a
-	for i := 0; i < len(tensor); i++ {
+	for i := range len(tensor) {
 		h = (h ^ uint64(tensor[i])) * 1099511628211
 	}
 	s := stream(seed)
