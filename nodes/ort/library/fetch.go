@@ -145,7 +145,7 @@ func (b build) write(from io.Reader, to string) error {
 	}
 	sum := sha256.New()
 	_, err = io.CopyN(io.MultiWriter(f, sum), from, int64(b.size))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); got != b.digest {
