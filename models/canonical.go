@@ -296,6 +296,18 @@ func (b *builder) learnSizes(g *Graph) error {
 	return nil
 }
 
+// HashFile is the SHA-256 of a file in hexadecimal.
+func HashFile(path string) (string, error) {
+	sum, err := hashFile(path)
+	if err == nil && sum == nil {
+		err = errors.New("no such file")
+	}
+	if err != nil {
+		return "", &Error{Op: "load", Model: path, Kind: NotFound, Err: err}
+	}
+	return fmt.Sprintf("%x", sum), nil
+}
+
 func hashFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -236,6 +236,15 @@ func (f *File) Inputs() []ValueInfo {
 	return in
 }
 
+// Outputs lists what the model answers, as far as the file says.
+func (f *File) Outputs() []ValueInfo {
+	var out []ValueInfo
+	for _, v := range f.Proto.Graph.Output {
+		out = append(out, valueInfo(v))
+	}
+	return out
+}
+
 func valueInfo(v *onnx.ValueInfoProto) ValueInfo {
 	t := v.GetType().GetTensorType()
 	info := ValueInfo{Name: v.GetName(), DType: tensor.DType(t.GetElemType())}

@@ -1,0 +1,89 @@
+// Command cleave runs a neural network across an edge device, an edge server
+// and the cloud.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set when a release is built.
+var version = "dev"
+
+// The exit codes of every command.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errSilent):
+		return exitFailed
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "cleave: interrupted")
+		return exitFailed
+	}
+	fmt.Fprintln(os.Stderr, "cleave:", oneLine(err))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// errSilent fails a command that has said all there is to say.
+var errSilent = errors.New("failed")
+
+// usageError is a command line that makes no sense.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "cleave",
+		Short: "Run a neural network across device, edge and cloud, cut where measurements say",
+		Long: `Cleave cuts an ONNX network across an edge device, an edge server and the cloud.
+It measures each machine and each link, chooses the cut that answers fastest,
+runs the pieces in ONNX Runtime and carries the tensors between them over QUIC.`,
+		Example: `  cleave setup          # once: fetch ONNX Runtime
+  cleave demo           # three agents on this machine, the main job`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usagef("%w; see: %s --help", err, c.CommandPath())
+	})
+	root.AddCommand(newSetup(), newAgent(), newDemo(), newBench())
+	return root
+}
+
+// exactArgs is cobra's check, as a usage error that names the command's help.
+func exactArgs(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usagef("%s takes %s; see: %s --help", c.CommandPath(), what, c.CommandPath())
+		}
+		return nil
+	}
+}
