@@ -199,4 +199,3 @@ func selfPath() (string, error) {
 	}
 	return filepath.EvalSymlinks(path)
 }
-

@@ -1,0 +1,132 @@
+// Package benchmarks holds what every experiment reports: figures with their
+// goals, rows behind them, and where they were measured.
+package benchmarks
+
+import (
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Better says which way a figure should go.
+type Better string
+
+// The ways.
+const (
+	Lower  Better = "lower"
+	Higher Better = "higher"
+)
+
+// Figure is one number that an experiment is about.
+type Figure struct {
+	Name   string   `json:"name"`
+	Value  float64  `json:"value"`
+	Unit   string   `json:"unit"`
+	Goal   *float64 `json:"goal,omitempty"`
+	Better Better   `json:"better"`
+	// Holds: there is no goal, or the value meets it.
+	Holds bool `json:"holds"`
+}
+
+// NewFigure makes a figure with a goal.
+func NewFigure(name string, value float64, unit string, better Better, goal float64) Figure {
+	holds := value <= goal
+	if better == Higher {
+		holds = value >= goal
+	}
+	return Figure{Name: name, Value: value, Unit: unit, Goal: &goal, Better: better, Holds: holds && !math.IsNaN(value)}
+}
+
+// Machine is where an experiment ran.
+type Machine struct {
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
+	CPU     string `json:"cpu"`
+	Cores   int    `json:"cores"`
+	Go      string `json:"go"`
+	Runtime string `json:"runtime"`
+}
+
+// Report is what an experiment prints as JSON.
+type Report struct {
+	Bench   string   `json:"bench"`
+	Commit  string   `json:"commit"`
+	Machine Machine  `json:"machine"`
+	Figures []Figure `json:"figures"`
+	Rows    []any    `json:"rows"`
+}
+
+// NewReport starts a report. runtimeVersion names the inference runtime.
+func NewReport(bench, runtimeVersion, cpu string) Report {
+	return Report{
+		Bench: bench, Commit: commit(), Rows: []any{}, Figures: []Figure{},
+		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: cpuName(cpu), Cores: runtime.NumCPU(), Go: runtime.Version(), Runtime: runtimeVersion},
+	}
+}
+
+// Holds reports whether every figure meets its goal.
+func (r Report) Holds() bool {
+	return !slices.ContainsFunc(r.Figures, func(f Figure) bool { return !f.Holds })
+}
+
+// commit is the revision that the program was built from, as far as it knows.
+func commit() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value
+			}
+		}
+	}
+	out, err := exec.Command("git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// cpuName is the processor's name where the system tells it, and its features.
+func cpuName(features string) string {
+	data, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return features
+	}
+	for line := range strings.Lines(string(data)) {
+		if name, ok := strings.CutPrefix(line, "model name"); ok {
+			return strings.TrimSpace(strings.TrimLeft(name, "\t: ")) + " (" + features + ")"
+		}
+	}
+	return features
+}
+
+// Quantile returns the q-quantile of samples, interpolated between the two
+// nearest; 0 for none.
+func Quantile(samples []time.Duration, q float64) time.Duration {
+	if len(samples) == 0 {
+		return 0
+	}
+	s := slices.Clone(samples)
+	slices.Sort(s)
+	at := q * float64(len(s)-1)
+	low := int(at)
+	high := min(low+1, len(s)-1)
+	return s[low] + time.Duration((at-float64(low))*float64(s[high]-s[low]))
+}
+
+// QuantileOf is Quantile of plain numbers.
+func QuantileOf(samples []float64, q float64) float64 {
+	if len(samples) == 0 {
+		return math.NaN()
+	}
+	s := slices.Clone(samples)
+	slices.Sort(s)
+	at := q * float64(len(s)-1)
+	low := int(at)
+	high := min(low+1, len(s)-1)
+	return s[low] + (at-float64(low))*(s[high]-s[low])
+}
