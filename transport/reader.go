@@ -229,7 +229,7 @@ func (a Arrival) Sample(s *wire.Sender) Sample {
 	if s.GetWindowBytes() > 0 {
 		// A long transfer opens the window within the quarter that is skipped.
 		delayed := float64(a.Goodput) / 8 * time.Duration(s.GetMinRttNs()).Seconds()
-		if delayed > 0.9*float64(s.GetWindowBytes()) && float64(a.Bytes) < 8*delayed {
+		if delayed > 0.75*float64(s.GetWindowBytes()) && float64(a.Bytes) < 8*delayed {
 			out.LowerBound = true
 		}
 	}

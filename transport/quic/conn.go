@@ -28,8 +28,9 @@ type conn struct {
 	streams atomic.Int64  // open now
 	active  chan struct{} // gets a token when streams changes
 	ended   atomic.Bool   // closed by this host
-	warm    sync.Mutex    // held while warming; guards warmed
+	warm    sync.Mutex    // held while warming; guards warmed and rough
 	warmed  bool
+	rough   [2]float64 // goodput seen then, bit/s, out and in
 }
 
 // Peer is who answers.

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
@@ -21,8 +23,11 @@ const (
 	probeMost  = 16 << 20
 	// probeSpan is how long a transfer must take to count: long enough that
 	// bursts of sender, scheduler and buffers are small beside it.
-	probeSpan   = 120 * time.Millisecond
-	probeRounds = 8
+	probeSpan = 120 * time.Millisecond
+	// probeLongest ends a probe whose sender's window does not fill the link.
+	probeLongest  = time.Second
+	probeRounds   = 10
+	measureRounds = 5
 )
 
 // probe is the control message that opens a stream of discardable bytes. They
@@ -32,83 +37,129 @@ type probe struct {
 	Down  bool `json:"down"` // from who answers to who asks
 }
 
-// Probe measures both directions now, one after the other, feeds the estimates
-// and returns them. It takes about half a second at 5 Mbps and also opens the
-// congestion window of a new connection. Errors are those of Conn and Send.
+// Probe measures both directions now, feeds the estimates and returns them. It
+// takes about half a second at 5 Mbps, and opens the congestion windows of a
+// new connection first. Errors are those of Conn and Send.
 func (e *Endpoint) Probe(ctx context.Context, id partition.HostID) (transport.Links, error) {
 	c, err := e.conn(ctx, id)
 	if err != nil {
 		return transport.Links{}, err
 	}
-	for _, down := range []bool{false, true} {
-		if err := c.probe(ctx, down); err != nil {
+	rough, err := c.warmUp(ctx)
+	if err != nil {
+		return transport.Links{}, err
+	}
+	for i, down := range []bool{false, true} {
+		if err := c.measure(ctx, down, rough[i]); err != nil {
 			return transport.Links{}, err
 		}
 	}
-	c.warm.Lock()
-	c.warmed = true
-	c.warm.Unlock()
 	return c.Links(), nil
 }
 
-// Warm opens the connection's congestion windows, both hosts', by about twice
-// bandwidth × delay of discardable bytes. It does so once per connection and
+// Warm opens the connection's congestion windows, both hosts', by discardable
+// bytes, about twice bandwidth × delay. It does so once per connection and
 // does nothing afterwards.
 func (e *Endpoint) Warm(ctx context.Context, id partition.HostID) error {
 	c, err := e.conn(ctx, id)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = c.warmUp(ctx)
 	}
+	return err
+}
+
+// warmUp sends windowfuls until the window is nearly twice what the link holds, or they
+// arrive no faster than the ones before. It returns the rough goodput of both directions, out first.
+//
+// Both directions grow in step: a queue in one delays the acknowledgements of
+// the other, whose slow start would then end with a window far too small
+// (hybrid slow start takes any delay for a sign), and quic-go's window needs
+// minutes to recover from that.
+func (c *conn) warmUp(ctx context.Context) (rough [2]float64, err error) {
 	c.warm.Lock()
 	defer c.warm.Unlock()
 	if c.warmed {
-		return nil
+		return c.rough, nil
 	}
-	for _, down := range []bool{false, true} {
-		if err := c.probe(ctx, down); err != nil {
-			return err
+	n, open := [2]int{probeStart, probeStart}, [2]bool{}
+	for round := range probeRounds {
+		var got [2]*passed
+		var errs [2]error
+		var wg sync.WaitGroup
+		for i := range n {
+			if !open[i] {
+				wg.Go(func() { got[i], errs[i] = c.transfer(ctx, probe{Bytes: n[i], Down: i == 1}) })
+			}
 		}
-	}
-	c.warmed = true
-	return nil
-}
-
-// probe sends or asks for growing amounts until one has filled the link for
-// long enough, and feeds the best into the estimate.
-func (c *conn) probe(ctx context.Context, down bool) error {
-	n := probeStart
-	var best *wire.Transfer
-	for range probeRounds {
-		t, err := c.transfer(ctx, probe{Bytes: n, Down: down})
-		if err != nil {
-			return err
+		wg.Wait()
+		if err := errors.Join(errs[:]...); err != nil {
+			return rough, err
 		}
-		best = t
-		if !t.LowerBound && time.Duration(t.DurationNs) >= probeSpan {
+		for i, t := range got {
+			if t != nil {
+			}
+			if t != nil {
+				inFlight := t.GoodputBps / 8 * c.qc.ConnectionStats().MinRTT.Seconds()
+				open[i] = float64(t.window) > 1.8*inFlight || round >= 3 && t.GoodputBps < 1.2*rough[i]
+				rough[i] = t.GoodputBps
+				n[i] = min(probeMost, int(t.window)*5/2) // it has about doubled meanwhile
+			}
+		}
+		if open[0] && open[1] {
 			break
 		}
-		bytesPerSecond := t.GoodputBps / 8
-		inFlight := bytesPerSecond * c.qc.ConnectionStats().MinRTT.Seconds()
-		n = min(probeMost, max(2*n, int(bytesPerSecond*probeSpan.Seconds()*1.4), int(2*inFlight)))
+	}
+	c.warmed, c.rough = true, rough
+	return rough, nil
+}
+
+// measure moves enough to fill the link for a while, until one transfer agrees
+// with the one before, and feeds the last into the estimate.
+func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
+	var t *passed
+	n := probeStart
+	for range measureRounds {
+		inFlight := goodput / 8 * c.qc.ConnectionStats().MinRTT.Seconds()
+		n = min(probeMost, max(n, int(goodput/8*probeSpan.Seconds()*1.4), int(2*inFlight)))
+		var err error
+		if t, err = c.transfer(ctx, probe{Bytes: n, Down: down}); err != nil {
+			return err
+		}
+		steady := math.Abs(t.GoodputBps-goodput) < 0.1*t.GoodputBps
+		took := time.Duration(t.DurationNs)
+		if steady && !t.LowerBound && took >= probeSpan || took > probeLongest {
+			break
+		}
+		goodput = t.GoodputBps
+		if t.LowerBound {
+			n *= 2
+		}
 	}
 	now := time.Now()
 	if down {
-		c.link.observeIn(transport.Sample{Bytes: tensor.Bytes(best.Bytes),
-			Goodput: partition.BitsPerSecond(best.GoodputBps), LowerBound: best.LowerBound}, now)
+		c.link.observeIn(transport.Sample{Bytes: tensor.Bytes(t.Bytes),
+			Goodput: partition.BitsPerSecond(t.GoodputBps), LowerBound: t.LowerBound}, now)
 	} else {
-		c.link.observeOut(best, now)
+		c.link.observeOut(t.Transfer, now)
 	}
 	c.sampleRTT(now)
 	return nil
 }
 
+// passed is a transfer and the sender's congestion window when it began.
+type passed struct {
+	*wire.Transfer
+	window uint64
+}
+
 // transfer moves p.Bytes in one direction and returns how they arrived.
-func (c *conn) transfer(ctx context.Context, p probe) (*wire.Transfer, error) {
+func (c *conn) transfer(ctx context.Context, p probe) (*passed, error) {
 	s, err := c.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Cancel(transport.CancelUnwanted)
+	window := c.qc.ConnectionStats().CongestionWindow
 	ask := transport.NewFrame(kindProbe)
 	if ask.Header.Control, err = json.Marshal(p); err != nil {
 		return nil, err
@@ -131,10 +182,10 @@ func (c *conn) transfer(ctx context.Context, p probe) (*wire.Transfer, error) {
 		if reply.Header.Timings.GetTransfer() == nil {
 			return nil, &transport.Error{Op: "probe", Peer: c.peer.ID, Kind: transport.Protocol, Err: errors.New("the answer has no measurement")}
 		}
-		return reply.Header.Timings.Transfer, nil
+		return &passed{reply.Header.Timings.Transfer, window}, nil
 	}
 	t, err := s.drain(p.Bytes, reply.Header.Sender)
-	return t, failure("probe", c.peer.ID, first(ctx, endless(err)))
+	return &passed{t, reply.Header.Sender.GetWindowBytes()}, failure("probe", c.peer.ID, first(ctx, endless(err)))
 }
 
 // endless makes an end where more was due an error of its own.

@@ -45,7 +45,7 @@ func shaped(t testing.TB, r shaper.Rule, handler transport.Handler) (a, b *Endpo
 const goodput = 1422.0 / 1480
 
 func TestProbe(t *testing.T) {
-	for _, c := range []struct{ mbps, rtt float64 }{{5.85, 30}, {18.88, 5}, {100, 5}, {20, 110}, {100, 110}, {5, 5}} {
+	for _, c := range []struct{ mbps, rtt float64 }{{5.85, 30}, {18.88, 5}, {100, 5}, {20, 110}} {
 		t.Run(fmt.Sprintf("%gMbps %gms", c.mbps, c.rtt), func(t *testing.T) {
 			a, _ := shaped(t, shaper.Rule{Rate: partition.BitsPerSecond(c.mbps) * partition.Mbps,
 				Delay: time.Duration(c.rtt / 2 * float64(time.Millisecond))}, nil)

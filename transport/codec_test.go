@@ -1,0 +1,189 @@
+package transport
+
+import (
+	"bytes"
+	"math"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/cleaveml/cleave/models/tensor"
+)
+
+func roundTrip(t interface{ Fatal(...any) }, c Codec, x tensor.Tensor) tensor.Tensor {
+	encoded, err := c.Encode(nil, x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(encoded) > c.MaxEncoded(x) {
+		t.Fatal(c, "needs", len(encoded), "bytes, promised", c.MaxEncoded(x))
+	}
+	out := tensor.Tensor{DType: x.DType, Shape: x.Shape, Data: make([]byte, len(x.Data))}
+	if err := c.Decode(out.Data, x.DType, encoded); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestLosslessIsLossless(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := rapid.SampledFrom([]tensor.DType{tensor.Float32, tensor.Uint8, tensor.Float16, tensor.Int64, tensor.Bool}).Draw(t, "dtype")
+		n := rapid.IntRange(0, 300).Draw(t, "elements")
+		piece := rapid.SliceOfN(rapid.Byte(), n*d.Size(), n*d.Size()).Draw(t, "data")
+		repeat := rapid.SampledFrom([]int{1, 1, 700}).Draw(t, "repeat")
+		x := tensor.Tensor{DType: d, Shape: tensor.Shape{int64(n * repeat)}, Data: bytes.Repeat(piece, repeat)}
+		for _, c := range Codecs() {
+			if c.Lossless() && !bytes.Equal(roundTrip(t, c, x).Data, x.Data) {
+				t.Fatalf("%s changed %v", c, x)
+			}
+		}
+	})
+}
+
+func TestHalfBound(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := rapid.SliceOf(rapid.Float32Range(-65504, 65504)).Draw(t, "values")
+		small := rapid.SliceOf(rapid.Float32Range(-1e-4, 1e-4)).Draw(t, "small values")
+		v = append(v, small...)
+		x := tensor.FromFloat32(v, int64(len(v)))
+		for _, c := range []Codec{FP16, FP16Zstd} {
+			for i, got := range roundTrip(t, c, x).Float32() {
+				want, bound := float64(v[i]), math.Exp2(-25)
+				if math.Abs(want) >= math.Exp2(-14) {
+					bound = math.Abs(want) * math.Exp2(-11)
+				}
+				if math.Abs(float64(got)-want) > bound {
+					t.Fatalf("%s: %g became %g", c, want, got)
+				}
+			}
+		}
+	})
+}
+
+// TestHalfExhaustive: every half survives, and halfway cases round to even.
+func TestHalfExhaustive(t *testing.T) {
+	for i := range 1 << 16 {
+		h := uint16(i)
+		wide := single(h)
+		nan := h&0x7c00 == 0x7c00 && h&0x3ff != 0
+		if got := half(wide); got != h && !(nan && got == h|0x200) {
+			t.Fatalf("%#04x became %#04x", h, got)
+		}
+		if h&0x7fff >= 0x7bff {
+			continue
+		}
+		middle := (float64(math.Float32frombits(wide)) + float64(math.Float32frombits(single(h+1)))) / 2
+		if got, even := half(math.Float32bits(float32(middle))), (h+1)&^1; got != even {
+			t.Fatalf("between %#04x and the next: %#04x, want %#04x", h, got, even)
+		}
+	}
+}
+
+func TestHalfSpecials(t *testing.T) {
+	inf := float32(math.Inf(1))
+	x := tensor.FromFloat32([]float32{inf, -inf, float32(math.NaN()), 65519, 0, float32(math.Copysign(0, -1))}, 6)
+	got := roundTrip(t, FP16, x).Float32()
+	if got[0] != inf || got[1] != -inf || got[2] == got[2] || got[3] != 65504 || math.Float32bits(got[5]) != 1<<31 {
+		t.Errorf("got %v", got)
+	}
+	for _, v := range []float32{65520, -1e20} {
+		for _, c := range []Codec{FP16, FP16Zstd} {
+			_, err := c.Encode(nil, tensor.FromFloat32([]float32{1, v}, 2))
+			if KindOf(err) != Unsupported || !strings.Contains(err.Error(), string(c)) {
+				t.Errorf("%s of %g: %v", c, v, err)
+			}
+		}
+	}
+	if _, err := FP16.Encode(nil, tensor.FromBytes([]byte{1})); KindOf(err) != Unsupported {
+		t.Errorf("fp16 of bytes: %v", err)
+	}
+}
+
+func TestDecodeBomb(t *testing.T) {
+	zeros, err := Zstd.Encode(nil, tensor.FromBytes(make([]byte, 64<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for range b.N {
+			if err := Zstd.Decode(make([]byte, 100), tensor.Uint8, zeros); KindOf(err) != Protocol {
+				b.Fatal(err)
+			}
+		}
+	})
+	if got := result.AllocedBytesPerOp(); got > 1<<20 {
+		t.Errorf("64 MB of zeros in %d bytes took %d bytes", len(zeros), got)
+	}
+}
+
+func TestCompressionSteadyState(t *testing.T) {
+	v := make([]float32, 100_000)
+	for i := range v {
+		v[i] = max(0, float32(math.Sin(float64(i))))
+	}
+	x := tensor.FromFloat32(v, int64(len(v)))
+	for _, c := range Codecs() {
+		encoded, out := make([]byte, 0, c.MaxEncoded(x)), make([]byte, len(x.Data))
+		allocs := testing.AllocsPerRun(20, func() {
+			e, err := c.Encode(encoded, x)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Decode(out, x.DType, e); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if allocs > 1 { // sync.Pool may be emptied by a collection
+			t.Errorf("%s: %g allocations", c, allocs)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	x := tensor.FromFloat32([]float32{1, 2, 3, 0, 0, 0, 0, 4}, 8)
+	for i, c := range Codecs() {
+		e, err := c.Encode(nil, x)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(i), uint16(32), e)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, size uint16, src []byte) {
+		c := Codecs()[int(which)%4]
+		dst := make([]byte, int(size)&^3)
+		if err := c.Decode(dst, tensor.Float32, src); err != nil {
+			if KindOf(err) != Protocol {
+				t.Errorf("%v has no kind", err)
+			}
+			return
+		}
+		if !c.Lossless() {
+			return
+		}
+		again, err := c.Encode(nil, tensor.Tensor{DType: tensor.Float32, Shape: tensor.Shape{int64(len(dst) / 4)}, Data: dst})
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := make([]byte, len(dst))
+		if err := c.Decode(back, tensor.Float32, again); err != nil || !bytes.Equal(back, dst) {
+			t.Errorf("no round trip: %v", err)
+		}
+	})
+}
+
+func TestShuffleSizes(t *testing.T) {
+	src := make([]byte, 48)
+	for i := range src {
+		src[i] = byte(i)
+	}
+	for _, size := range []int{1, 2, 4, 8} {
+		there, back := make([]byte, len(src)), make([]byte, len(src))
+		shuffle(there, src, size)
+		unshuffle(back, there, size)
+		if !bytes.Equal(back, src) || there[1] != byte(size) {
+			t.Errorf("size %d: %v", size, there)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package transport
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+)
+
+const mbps = partition.Mbps
+
+func TestEstimator(t *testing.T) {
+	start := time.Unix(1e9, 0)
+	at := func(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+	full := func(r partition.BitsPerSecond) Sample { return Sample{Bytes: 1 << 20, Goodput: r} }
+	lower := func(n tensor.Bytes, r partition.BitsPerSecond) Sample {
+		return Sample{Bytes: n, Goodput: r, LowerBound: true}
+	}
+	for _, c := range []struct {
+		name    string
+		samples []Sample
+		rate    partition.BitsPerSecond
+		lower   bool
+	}{
+		{"nothing", nil, 0, false},
+		{"one", []Sample{full(20 * mbps)}, 20 * mbps, false},
+		{"an outlier", []Sample{full(20 * mbps), full(2 * mbps), full(21 * mbps)}, 20 * mbps, false},
+		{"a step", []Sample{full(20 * mbps), full(20 * mbps), full(5 * mbps), full(5 * mbps), full(5 * mbps)}, 5 * mbps, false},
+		{"only lower bounds", []Sample{lower(9000, 3*mbps), lower(9000, 7*mbps)}, 7 * mbps, true},
+		{"small bursts do not count", []Sample{full(20 * mbps), lower(9000, 90*mbps)}, 20 * mbps, false},
+		{"a large one does", []Sample{full(20 * mbps), lower(1<<20, 30*mbps)}, 30 * mbps, false},
+		{"a lower one does not", []Sample{full(20 * mbps), lower(1<<20, 10*mbps)}, 20 * mbps, false},
+		{"no goodput", []Sample{full(20 * mbps), full(0)}, 20 * mbps, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var e Estimator
+			for i, s := range c.samples {
+				e.Observe(s, at(float64(i)))
+			}
+			got := e.Estimate(at(10))
+			if got.Rate != c.rate || got.LowerBoundOnly != c.lower {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+func TestEstimatorForgets(t *testing.T) {
+	var e Estimator
+	now := time.Unix(1e9, 0)
+	e.Observe(Sample{Bytes: 1e6, Goodput: 50 * mbps}, now)
+	e.ObserveRTT(5*time.Millisecond, now)
+	now = now.Add(2 * time.Minute)
+	e.Observe(Sample{Bytes: 1e6, Goodput: 10 * mbps}, now)
+	e.ObserveRTT(30*time.Millisecond, now)
+	got := e.Estimate(now.Add(3 * time.Second))
+	if got.Rate != 10*mbps || got.RTT != 30*time.Millisecond || got.Age != 3*time.Second || got.Samples != 1 || got.Jitter <= 0 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestEstimateWithinSamples: no estimate leaves the range of what was seen.
+func TestEstimateWithinSamples(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var e Estimator
+		now := time.Unix(1e9, 0)
+		least, most := partition.BitsPerSecond(1e12), partition.BitsPerSecond(0)
+		for range rapid.IntRange(1, 30).Draw(t, "samples") {
+			r := partition.BitsPerSecond(rapid.Float64Range(1e5, 1e9).Draw(t, "rate"))
+			least, most = min(least, r), max(most, r)
+			e.Observe(Sample{Bytes: tensor.Bytes(rapid.IntRange(1, 1<<21).Draw(t, "bytes")), Goodput: r,
+				LowerBound: rapid.Bool().Draw(t, "lower")}, now)
+			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second)
+		}
+		if got := e.Estimate(now).Rate; got < least || got > most {
+			t.Fatalf("%v is not within %v and %v", got, least, most)
+		}
+	})
+}
