@@ -227,9 +227,8 @@ func (m *arrivalMark) arrival(began time.Time) Arrival {
 func (a Arrival) Sample(s *wire.Sender) Sample {
 	out := Sample{Bytes: a.Bytes, Goodput: a.Goodput, LowerBound: !a.Enough}
 	if s.GetWindowBytes() > 0 {
-		// A long transfer opens the window within the quarter that is skipped.
-		delayed := float64(a.Goodput) / 8 * time.Duration(s.GetMinRttNs()).Seconds()
-		if delayed > 0.75*float64(s.GetWindowBytes()) && float64(a.Bytes) < 8*delayed {
+		inFlight := float64(a.Goodput) / 8 * time.Duration(s.GetMinRttNs()).Seconds()
+		if inFlight > 0.75*float64(s.GetWindowBytes()) {
 			out.LowerBound = true
 		}
 	}

@@ -43,10 +43,15 @@ func Listen(cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	var pc net.PacketConn = socket
-	if cfg.WrapPacketConn != nil {
-		pc = wrapped{cfg.WrapPacketConn(pc), socket}
+	if cfg.WrapPacketConn == nil {
+		return listen(cfg, socket)
 	}
+	return listen(cfg, wrapped{cfg.WrapPacketConn(socket), socket})
+}
+
+// listen serves on a socket; cfg has its defaults.
+func listen(cfg Config, pc net.PacketConn) (*Endpoint, error) {
+	var err error
 	e := &Endpoint{cfg: cfg, instance: rand.Uint64(), peers: map[partition.HostID]*peer{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.tr = &quicgo.Transport{Conn: pc, StatelessResetKey: resetKey(cfg.Identity), ConnContext: e.watchHandshake}
@@ -66,9 +71,14 @@ type wrapped struct {
 	socket *net.UDPConn
 }
 
+// SyscallConn is the socket's.
 func (w wrapped) SyscallConn() (syscall.RawConn, error) { return w.socket.SyscallConn() }
-func (w wrapped) SetReadBuffer(n int) error             { return w.socket.SetReadBuffer(n) }
-func (w wrapped) SetWriteBuffer(n int) error            { return w.socket.SetWriteBuffer(n) }
+
+// SetReadBuffer is the socket's.
+func (w wrapped) SetReadBuffer(n int) error { return w.socket.SetReadBuffer(n) }
+
+// SetWriteBuffer is the socket's.
+func (w wrapped) SetWriteBuffer(n int) error { return w.socket.SetWriteBuffer(n) }
 
 func openSocket(addr string) (*net.UDPConn, error) {
 	at, err := net.ResolveUDPAddr("udp", addr)

@@ -19,6 +19,7 @@ import (
 const (
 	kindProbe = "transport.probe"
 
+	probeBurst = 10_000 // leaves in one piece whatever the pacing
 	probeStart = 32 << 10
 	probeMost  = 16 << 20
 	// probeSpan is how long a transfer must take to count: long enough that
@@ -68,49 +69,84 @@ func (e *Endpoint) Warm(ctx context.Context, id partition.HostID) error {
 	return err
 }
 
-// warmUp sends windowfuls until the window is nearly twice what the link holds, or they
-// arrive no faster than the ones before. It returns the rough goodput of both directions, out first.
+// warmUp sends windowfuls until the window is nearly twice what the link holds,
+// or they arrive no faster than the ones before. It returns the rough goodput
+// of both directions, out first.
 //
-// Both directions grow in step: a queue in one delays the acknowledgements of
-// the other, whose slow start would then end with a window far too small
-// (hybrid slow start takes any delay for a sign), and quic-go's window needs
-// minutes to recover from that.
+// Both windows grow in step with what bursts say of their directions' rates: a
+// queue in one direction delays the acknowledgements of the other, whose slow
+// start would then end with a window far too small (hybrid slow start takes
+// any delay for a sign), and quic-go needs minutes to recover from that.
 func (c *conn) warmUp(ctx context.Context) (rough [2]float64, err error) {
 	c.warm.Lock()
 	defer c.warm.Unlock()
 	if c.warmed {
 		return c.rough, nil
 	}
-	n, open := [2]int{probeStart, probeStart}, [2]bool{}
-	for round := range probeRounds {
-		var got [2]*passed
-		var errs [2]error
-		var wg sync.WaitGroup
-		for i := range n {
-			if !open[i] {
-				wg.Go(func() { got[i], errs[i] = c.transfer(ctx, probe{Bytes: n[i], Down: i == 1}) })
-			}
-		}
-		wg.Wait()
-		if err := errors.Join(errs[:]...); err != nil {
+	var d [2]opening
+	for i := range d {
+		t, err := c.transfer(ctx, probe{Bytes: probeBurst, Down: i == 1})
+		if err != nil {
 			return rough, err
 		}
-		for i, t := range got {
-			if t != nil {
-			}
-			if t != nil {
-				inFlight := t.GoodputBps / 8 * c.qc.ConnectionStats().MinRTT.Seconds()
-				open[i] = float64(t.window) > 1.8*inFlight || round >= 3 && t.GoodputBps < 1.2*rough[i]
-				rough[i] = t.GoodputBps
-				n[i] = min(probeMost, int(t.window)*5/2) // it has about doubled meanwhile
-			}
+		d[i] = opening{burst: max(t.GoodputBps, 1), window: float64(t.window), next: probeStart}
+	}
+	for range probeRounds {
+		if err := c.warmRound(ctx, &d); err != nil {
+			return rough, err
 		}
-		if open[0] && open[1] {
+		if d[0].open && d[1].open {
 			break
 		}
 	}
-	c.warmed, c.rough = true, rough
-	return rough, nil
+	c.warmed, c.rough = true, [2]float64{d[0].goodput, d[1].goodput}
+	return c.rough, nil
+}
+
+// opening is the state of one direction while its window opens.
+type opening struct {
+	burst   float64 // rate of a burst, bit/s: right to a factor of two
+	window  float64 // of the sender, bytes
+	next    int     // bytes to send in the next round
+	rounds  int
+	goodput float64 // of the last round, bit/s
+	open    bool
+}
+
+// warmRound lets the directions whose windows lag behind grow once.
+func (c *conn) warmRound(ctx context.Context, d *[2]opening) error {
+	least := math.Inf(1)
+	for _, o := range d {
+		if !o.open {
+			least = min(least, o.window/o.burst)
+		}
+	}
+	var got [2]*passed
+	var errs [2]error
+	var wg sync.WaitGroup
+	for i, o := range d {
+		if !o.open && o.window/o.burst < 1.5*least {
+			wg.Go(func() { got[i], errs[i] = c.transfer(ctx, probe{Bytes: o.next, Down: i == 1}) })
+		}
+	}
+	wg.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	rtt := c.qc.ConnectionStats().MinRTT.Seconds()
+	for i, t := range got {
+		if t == nil {
+			continue
+		}
+		o := &d[i]
+		o.rounds++
+		inFlight := t.GoodputBps / 8 * rtt
+		o.open = float64(t.window) > 1.8*inFlight || o.rounds > 3 && t.GoodputBps < 1.2*o.goodput
+		o.goodput = t.GoodputBps
+		o.window = 2 * float64(t.window) // by slow start, meanwhile
+		o.next = min(probeMost, int(t.window)*5/2)
+	}
+	return nil
 }
 
 // measure moves enough to fill the link for a while, until one transfer agrees
@@ -125,9 +161,12 @@ func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 		if t, err = c.transfer(ctx, probe{Bytes: n, Down: down}); err != nil {
 			return err
 		}
-		steady := math.Abs(t.GoodputBps-goodput) < 0.1*t.GoodputBps
-		took := time.Duration(t.DurationNs)
-		if steady && !t.LowerBound && took >= probeSpan || took > probeLongest {
+		took, change := time.Duration(t.DurationNs), math.Abs(t.GoodputBps-goodput)/t.GoodputBps
+		if took >= probeSpan && (change < 0.1 && !t.LowerBound || change < 0.03 && t.queued) {
+			t.LowerBound = false
+			break
+		}
+		if took > probeLongest {
 			break
 		}
 		goodput = t.GoodputBps
@@ -146,10 +185,17 @@ func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 	return nil
 }
 
-// passed is a transfer and the sender's congestion window when it began.
+// passed is a transfer that has ended.
 type passed struct {
 	*wire.Transfer
-	window uint64
+	window uint64 // the sender's congestion window when it began, bytes
+	// queued: a queue stood at the bottleneck when it ended, so that the link
+	// and not the window was the limit.
+	queued bool
+}
+
+func queued(s *wire.Sender) bool {
+	return s.GetLatestRttNs() > s.GetMinRttNs()+s.GetMinRttNs()/8+uint64(time.Millisecond)
 }
 
 // transfer moves p.Bytes in one direction and returns how they arrived.
@@ -182,10 +228,18 @@ func (c *conn) transfer(ctx context.Context, p probe) (*passed, error) {
 		if reply.Header.Timings.GetTransfer() == nil {
 			return nil, &transport.Error{Op: "probe", Peer: c.peer.ID, Kind: transport.Protocol, Err: errors.New("the answer has no measurement")}
 		}
-		return &passed{reply.Header.Timings.Transfer, window}, nil
+		return &passed{reply.Header.Timings.Transfer, window, queued(senderOf(c.qc.ConnectionStats()))}, nil
 	}
 	t, err := s.drain(p.Bytes, reply.Header.Sender)
-	return &passed{t, reply.Header.Sender.GetWindowBytes()}, failure("probe", c.peer.ID, first(ctx, endless(err)))
+	if err != nil {
+		return nil, failure("probe", c.peer.ID, first(ctx, endless(err)))
+	}
+	end, err := s.Receive(ctx)
+	if err != nil {
+		return nil, failure("probe", c.peer.ID, endless(err))
+	}
+	defer end.Release()
+	return &passed{t, reply.Header.Sender.GetWindowBytes(), queued(end.Header.Sender)}, nil
 }
 
 // endless makes an end where more was due an error of its own.
@@ -219,6 +273,9 @@ func (c *conn) answerProbe(ctx context.Context, s *stream, f *transport.Frame) {
 	}
 	if p.Down {
 		if err := s.pour(p.Bytes); err != nil {
+			return
+		}
+		if err := s.Send(ctx, transport.NewFrame(transport.KindReply)); err != nil {
 			return
 		}
 	}

@@ -37,7 +37,7 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 	}
 	stats := s.c.sampleRTT(time.Now())
 	f.Header.ProtocolVersion = s.c.e.cfg.Version
-	f.Header.Sender = &wire.Sender{WindowBytes: stats.CongestionWindow, MinRttNs: uint64(stats.MinRTT)}
+	f.Header.Sender = senderOf(stats)
 	s.tell(f.Header)
 	stop := context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })
 	_, err := s.w.Write(f)
@@ -45,6 +45,10 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 		err = ctx.Err()
 	}
 	return failure("send", s.c.peer.ID, err)
+}
+
+func senderOf(stats quicgo.ConnectionStats) *wire.Sender {
+	return &wire.Sender{WindowBytes: stats.CongestionWindow, MinRttNs: uint64(stats.MinRTT), LatestRttNs: uint64(stats.LatestRTT)}
 }
 
 // tell adds to a header how the newest frame from the peer arrived.
@@ -119,7 +123,15 @@ func (s *stream) measure(f *transport.Frame) {
 // CloseSend implements transport.Stream.
 func (s *stream) CloseSend() error {
 	s.closedSend.Store(true)
-	return failure("close stream", s.c.peer.ID, s.qs.Close())
+	err := s.qs.Close()
+	var by *quicgo.StreamError
+	if cause := context.Cause(s.qs.Context()); errors.As(cause, &by) {
+		if by.Remote && transport.CancelCode(by.ErrorCode) == transport.CancelUnwanted {
+			return nil // the peer has answered and reads no more: nothing to tell
+		}
+		err = cause
+	}
+	return failure("close stream", s.c.peer.ID, err)
 }
 
 // Cancel implements transport.Stream.

@@ -478,9 +478,11 @@ func (x *Transfer) GetLowerBound() bool {
 // The state of the sender's congestion controller when the frame left, from
 // which a receiver tells a slow link from a small window.
 type Sender struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	WindowBytes   uint64                 `protobuf:"varint,1,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
-	MinRttNs      uint64                 `protobuf:"varint,2,opt,name=min_rtt_ns,json=minRttNs,proto3" json:"min_rtt_ns,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	WindowBytes uint64                 `protobuf:"varint,1,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
+	MinRttNs    uint64                 `protobuf:"varint,2,opt,name=min_rtt_ns,json=minRttNs,proto3" json:"min_rtt_ns,omitempty"`
+	// The newest round trip: above the smallest, there is a queue.
+	LatestRttNs   uint64 `protobuf:"varint,3,opt,name=latest_rtt_ns,json=latestRttNs,proto3" json:"latest_rtt_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -525,6 +527,13 @@ func (x *Sender) GetWindowBytes() uint64 {
 func (x *Sender) GetMinRttNs() uint64 {
 	if x != nil {
 		return x.MinRttNs
+	}
+	return 0
+}
+
+func (x *Sender) GetLatestRttNs() uint64 {
+	if x != nil {
+		return x.LatestRttNs
 	}
 	return 0
 }
@@ -646,11 +655,12 @@ const file_frame_proto_rawDesc = "" +
 	"\vduration_ns\x18\x03 \x01(\x04R\n" +
 	"durationNs\x12\x1f\n" +
 	"\vlower_bound\x18\x04 \x01(\bR\n" +
-	"lowerBound\"I\n" +
+	"lowerBound\"m\n" +
 	"\x06Sender\x12!\n" +
 	"\fwindow_bytes\x18\x01 \x01(\x04R\vwindowBytes\x12\x1c\n" +
 	"\n" +
-	"min_rtt_ns\x18\x02 \x01(\x04R\bminRttNs\"a\n" +
+	"min_rtt_ns\x18\x02 \x01(\x04R\bminRttNs\x12\"\n" +
+	"\rlatest_rtt_ns\x18\x03 \x01(\x04R\vlatestRttNs\"a\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x14\n" +

@@ -22,7 +22,7 @@ const (
 	headers = 28 // bytes of IPv4 and UDP per packet
 	// spin is how long before a deadline the scheduler stops to sleep and
 	// yields instead: timers of the runtime are late by about this much.
-	spin = 80 * time.Microsecond
+	spin = 100 * time.Microsecond
 )
 
 // Rule is one direction of a link.
@@ -265,13 +265,18 @@ func (c *Conn) Close() error {
 // packets is a heap by time, then by order.
 type packets []packet
 
+// Len implements heap.Interface.
 func (p packets) Len() int { return len(p) }
+
+// Less implements heap.Interface.
 func (p packets) Less(i, j int) bool {
 	if !p[i].at.Equal(p[j].at) {
 		return p[i].at.Before(p[j].at)
 	}
 	return p[i].order < p[j].order
 }
+
+// Swap implements heap.Interface.
 func (p packets) Swap(i, j int) { p[i], p[j] = p[j], p[i] }
 
 // Push implements heap.Interface.
