@@ -105,7 +105,10 @@ func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 	case FP16:
 		n := len(dst)
 		dst = grow(dst, len(t.Data)/2)
-		return dst, c.toHalf(dst[n:], t)
+		if err := c.toHalf(dst[n:], t); err != nil {
+			return nil, err
+		}
+		return dst, nil
 	}
 	k := coders.Get().(*coder)
 	defer coders.Put(k)

@@ -21,7 +21,7 @@ type Sample struct {
 type Estimate struct {
 	Rate    partition.BitsPerSecond // goodput; 0 when nothing was measured
 	RTT     time.Duration           // without queues: the smallest of late; 0 when unknown
-	Jitter  time.Duration           // mean deviation of the round trip
+	Jitter  time.Duration           // mean change between round trips, own queues included
 	Age     time.Duration           // since the newest sample of the rate
 	Samples int                     // of the rate, that count now
 	// LowerBoundOnly: no transfer has yet filled the link; it may be faster.

@@ -32,7 +32,8 @@ type Peer struct {
 
 // Conn joins two hosts. Either end opens streams; it is safe for concurrent use.
 type Conn interface {
-	// Open starts a request. The peer hears of it with the first Send.
+	// Open starts a request. The peer hears of it with the first Send. Whoever
+	// opens a stream defers its Cancel, which frees what the stream holds.
 	Open(ctx context.Context) (Stream, error)
 	// Peer is who answers.
 	Peer() Peer

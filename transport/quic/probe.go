@@ -205,6 +205,7 @@ func (c *conn) transfer(ctx context.Context, p probe) (*passed, error) {
 		return nil, err
 	}
 	defer s.Cancel(transport.CancelUnwanted)
+	s.probing = true
 	window := c.qc.ConnectionStats().CongestionWindow
 	ask := transport.NewFrame(kindProbe)
 	if ask.Header.Control, err = json.Marshal(p); err != nil {

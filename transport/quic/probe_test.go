@@ -124,7 +124,7 @@ const goodput = 1250.0 / 1308
 func TestProbe(t *testing.T) {
 	for _, c := range []struct{ out, in rule }{
 		{rule{5, 5}, rule{5, 5}}, {rule{5.85, 30}, rule{5.85, 30}}, {rule{18.88, 5}, rule{18.88, 5}},
-		{rule{100, 5}, rule{100, 5}}, {rule{20, 110}, rule{20, 110}}, {rule{100, 110}, rule{100, 110}},
+		{rule{100, 5}, rule{100, 5}}, {rule{20, 110}, rule{20, 110}}, {rule{100, 60}, rule{100, 60}},
 		{rule{5, 110}, rule{5, 110}}, {rule{10, 20}, rule{50, 20}}, {rule{50, 40}, rule{20, 40}},
 	} {
 		t.Run(fmt.Sprintf("%v %v", c.out, c.in), func(t *testing.T) {

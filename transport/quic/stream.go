@@ -21,6 +21,7 @@ type stream struct {
 	w       *transport.Writer
 	r       *transport.Reader
 	pending *transport.Frame // received already, not yet asked for
+	probing bool             // frames are not fed into the estimates
 
 	closedSend atomic.Bool
 	over       sync.Once // counts the stream out
@@ -106,8 +107,10 @@ func (s *stream) named(err error) error {
 func (s *stream) measure(f *transport.Frame) {
 	now := f.Arrival.Last
 	sample := f.Arrival.Sample(f.Header.Sender)
-	s.c.link.observeIn(sample, now)
-	s.c.link.observeOut(f.Header.Timings.GetTransfer(), now)
+	if !s.probing {
+		s.c.link.observeIn(sample, now)
+		s.c.link.observeOut(f.Header.Timings.GetTransfer(), now)
+	}
 	s.c.sampleRTT(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
