@@ -59,7 +59,7 @@ type usageError struct{ error }
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func newRoot() *cobra.Command {
-	root := &cobra.Command{
+	root := asGroup(&cobra.Command{
 		Use:   "cleave",
 		Short: "Run a neural network across device, edge and cloud, cut where measurements say",
 		Long: `Cleave cuts an ONNX network across an edge device, an edge server and the cloud.
@@ -70,11 +70,11 @@ runs the pieces in ONNX Runtime and carries the tensors between them over QUIC.`
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-	}
+	})
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see: %s --help", err, c.CommandPath())
 	})
-	root.AddCommand(newSetup(), newAgent(), newDemo(), newBench())
+	root.AddCommand(newSetup(), newAgent(), newDemo(), newBench(), newModel(), newProfile(), newPlan(), newRun(), newCluster())
 	return root
 }
 

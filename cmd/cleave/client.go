@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cleaveml/cleave/nodes"
+	"github.com/cleaveml/cleave/nodes/cluster"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/identity"
+	"github.com/cleaveml/cleave/transport/quic"
+)
+
+// clusterFlags say which cluster a command speaks to, through which agent and
+// as whom.
+type clusterFlags struct {
+	config, agent, as string
+}
+
+func (f *clusterFlags) register(c *cobra.Command) {
+	c.Flags().StringVar(&f.config, "config", "cluster.yaml", "cluster file")
+	c.Flags().StringVar(&f.agent, "agent", "", "host to ask (default: the first device of the file)")
+	f.registerAs(c)
+}
+
+func (f *clusterFlags) registerAs(c *cobra.Command) {
+	c.Flags().StringVar(&f.as, "as", "operator", "name of the certificate to connect with, see: cleave cluster issue --client")
+}
+
+// contacts is a client's end of a cluster. Close it.
+type contacts struct {
+	*quic.Endpoint
+	file cluster.File
+}
+
+// dial reads the cluster file and opens an endpoint; it does not connect.
+func (f clusterFlags) dial() (*contacts, error) {
+	file, err := cluster.Read(f.config)
+	if err != nil {
+		return nil, err
+	}
+	id, err := identity.Load(file.Identity, partition.HostID(f.as))
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := quic.Listen(quic.Config{Identity: id, Build: "cleave " + version})
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range file.Hosts {
+		endpoint.SetAddress(h.Name, reach(h))
+	}
+	return &contacts{endpoint, file}, nil
+}
+
+// reach is where a client finds a host: at its address, or on this machine
+// when it has none. Its certificate tells whether it is the one that is meant.
+func reach(h cluster.Host) string {
+	if h.Address != "" {
+		return h.Address
+	}
+	host, port, err := net.SplitHostPort(h.Listen)
+	if err != nil {
+		return h.Listen // the file was checked: not reached
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// origin connects to the agent at which requests start.
+func (c *contacts) origin(ctx context.Context, name string) (cluster.Host, *nodes.Client, error) {
+	host, err := c.pick(name)
+	if err != nil {
+		return host, nil, err
+	}
+	conn, err := c.Conn(ctx, host.Name)
+	if err != nil {
+		return host, nil, fmt.Errorf("agent %s: %w; see: cleave cluster status", host.Name, err)
+	}
+	return host, nodes.NewClient(conn), nil
+}
+
+// pick returns the named host, the first device when there is no name.
+func (c *contacts) pick(name string) (cluster.Host, error) {
+	if name != "" {
+		return c.file.Find(partition.HostID(name))
+	}
+	for _, h := range c.file.Hosts {
+		if h.Tier == partition.Device {
+			return h, nil
+		}
+	}
+	return cluster.Host{}, usagef("the cluster file names no device: say with --agent where requests start")
+}

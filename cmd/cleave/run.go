@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/pipeline"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/nodes"
+	"github.com/cleaveml/cleave/partition"
+)
+
+type runFlags struct {
+	modelFlags
+	clusterFlags
+	inputs   []string
+	n        int
+	strategy string
+	private  bool
+	budget   time.Duration
+	draw     string
+	json     bool
+}
+
+// strategies that `run` can be told to follow.
+func runStrategies() []string { return []string{"cleave", "device-only", "edge-only", "cloud-only"} }
+
+func newRun() *cobra.Command {
+	var f runFlags
+	c := &cobra.Command{
+		Use:   "run MODEL --input FILE",
+		Short: "Run a model on one input across the cluster",
+		Long: `Plan a model as cleave plan does, make the plan ready and run it on an input:
+a JPEG or PNG for models of pictures, else a NumPy array (.npy) or a file of the
+tensor's very bytes. A model of several inputs takes --input NAME=FILE for each.`,
+		Example: `  cleave run mobilenet_v2 --input cat.jpg
+  cleave run face.onnx --input people.jpg --draw boxes.png
+  cleave run mlp --input row.npy --n 100 --strategy cloud-only --json`,
+		Args: exactArgs(1, "one argument, the model"),
+		RunE: func(c *cobra.Command, args []string) error { return runRun(c, f, args[0]) },
+	}
+	f.modelFlags.register(c)
+	f.clusterFlags.register(c)
+	c.Flags().StringArrayVarP(&f.inputs, "input", "i", nil, "JPEG, PNG, .npy or raw file; NAME=FILE where there are several")
+	c.Flags().IntVarP(&f.n, "n", "n", 1, "requests, one after the other")
+	c.Flags().StringVar(&f.strategy, "strategy", "cleave", strings.Join(runStrategies(), ", "))
+	c.Flags().BoolVar(&f.private, "private", false, "raw input stays on the device: policy raw-stays-on-device")
+	c.Flags().DurationVar(&f.budget, "budget", 10*time.Second, "deadline of one request")
+	c.Flags().StringVar(&f.draw, "draw", "", "write the picture with the boxes found to this PNG")
+	c.Flags().BoolVar(&f.json, "json", false, "print answer and times as JSON")
+	return c
+}
+
+func (f runFlags) check() error {
+	switch {
+	case f.n < 1:
+		return usagef("--n %d: want 1 or more", f.n)
+	case f.budget <= 0:
+		return usagef("--budget %v: want more than 0", f.budget)
+	case !slices.Contains(runStrategies(), f.strategy):
+		return usagef("--strategy %q: want one of %s", f.strategy, strings.Join(runStrategies(), ", "))
+	case f.draw != "" && !strings.HasSuffix(strings.ToLower(f.draw), ".png"):
+		return usagef("--draw %s: want the name of a PNG file", f.draw)
+	}
+	return nil
+}
+
+func runRun(c *cobra.Command, f runFlags, name string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	s, err := f.find(name)
+	if err != nil {
+		return err
+	}
+	if f.draw != "" && s.entry.Pipeline.Answer.Kind != pipeline.Boxes {
+		return usagef("--draw: %s does not find boxes (%s)", s.entry.Name, s.entry.Described)
+	}
+	files, err := readInputs(s, f.inputs)
+	if err != nil {
+		return err
+	}
+	net, err := f.dial()
+	if err != nil {
+		return err
+	}
+	defer net.Close()
+	var inputs map[string]tensor.Tensor
+	o, err := askPlan(c.Context(), net, f.agent, s, nodes.PlanRequest{RawStays: f.private}, func() (in map[string]tensor.Tensor, err error) {
+		inputs, err = s.inputs(files)
+		return inputs, err
+	})
+	if err != nil {
+		return err
+	}
+	plan, err := o.follow(f.strategy)
+	if err != nil {
+		return err
+	}
+	r, err := o.infer(c.Context(), f, s, plan, inputs)
+	if err != nil {
+		return err
+	}
+	if f.draw != "" {
+		if err := drawBoxes(f.draw, s.image, r.answer.Boxes); err != nil {
+			return err
+		}
+	}
+	if f.json {
+		return printJSON(c.OutOrStdout(), r)
+	}
+	r.print(c.OutOrStdout())
+	if f.draw != "" {
+		fmt.Fprintf(c.OutOrStdout(), "drawn into %s\n", f.draw)
+	}
+	return nil
+}
+
+// follow returns the plan of a strategy.
+func (o *origin) follow(strategy string) (partition.Plan, error) {
+	if strategy == o.reply.Chosen.Strategy {
+		return o.reply.Chosen, nil
+	}
+	for _, f := range o.reply.Fixed {
+		if f.Strategy == strategy {
+			if f.Infeasible != "" {
+				return partition.Plan{}, fmt.Errorf("%s is not possible: %s", strategy, f.Infeasible)
+			}
+			return f.Plan, nil
+		}
+	}
+	return partition.Plan{}, fmt.Errorf("agent %s knows no strategy %q", o.host, strategy)
+}
+
+// runReport is what `run` prints. Times are in milliseconds.
+type runReport struct {
+	Model    string           `json:"model"`
+	Digest   models.Digest    `json:"digest"`
+	Origin   partition.HostID `json:"origin"`
+	Strategy string           `json:"strategy"`
+	Plan     partition.Plan   `json:"plan"`
+	Answer   any              `json:"answer"` // of the last request
+	Elapsed  []float64        `json:"elapsed_ms"`
+	// Hosts tells of the last request.
+	Hosts []hostSteps `json:"hosts"`
+
+	answer pipeline.Answer
+}
+
+// hostSteps is what one host did for a request, in milliseconds.
+type hostSteps struct {
+	Host    partition.HostID `json:"host"`
+	Ops     int              `json:"ops"`
+	Queue   float64          `json:"queue_ms"`
+	Decode  float64          `json:"decode_ms"`
+	Compute float64          `json:"compute_ms"`
+	Encode  float64          `json:"encode_ms"`
+	// Link is the time on the link to the next host, there and back: what is
+	// left of the wait for its reply without that host's own steps.
+	Link     float64      `json:"link_ms"`
+	Sent     tensor.Bytes `json:"sent"`
+	Received tensor.Bytes `json:"received"`
+	Fallback string       `json:"fallback,omitempty"`
+}
+
+// infer adopts the plan and sends the requests one after the other.
+func (o *origin) infer(ctx context.Context, f runFlags, s *subject, plan partition.Plan, inputs map[string]tensor.Tensor) (*runReport, error) {
+	show := newProgress(os.Stderr)
+	defer show.Done()
+	show.Step("making the plan ready")
+	epoch, err := o.Adopt(ctx, nodes.AdoptRequest{Model: s.graph.Digest, Plan: plan, RawStays: f.private})
+	if err != nil {
+		return nil, err
+	}
+	r := &runReport{Model: s.graph.Name, Digest: s.graph.Digest, Origin: o.host, Strategy: f.strategy, Plan: plan}
+	for i := range f.n {
+		show.Step("request %d of %d", i+1, f.n)
+		answers, report, err := o.inferOnce(ctx, f.budget, s.graph, epoch, inputs)
+		if err != nil {
+			return nil, fmt.Errorf("request %d of %d: %w", i+1, f.n, err)
+		}
+		if r.answer, err = s.entry.Pipeline.Read(answers); err != nil {
+			return nil, err
+		}
+		r.Elapsed = append(r.Elapsed, ms(report.Elapsed))
+		r.Hosts = stepsOf(report)
+	}
+	r.Answer = r.answer
+	if r.answer.Kind == pipeline.Tensors {
+		r.Answer = tensorAnswer(r.answer)
+	}
+	return r, nil
+}
+
+func (o *origin) inferOnce(ctx context.Context, budget time.Duration, g *models.Graph, epoch uint64, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, nodes.InferReport, error) {
+	limited, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	answers, report, err := o.Infer(limited, g, epoch, inputs)
+	if err != nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || nodes.KindOf(err) == nodes.Deadline) {
+		err = fmt.Errorf("no answer within --budget %v (%w)", budget, err)
+	}
+	return answers, report, err
+}
+
+func stepsOf(report nodes.InferReport) []hostSteps {
+	var rows []hostSteps
+	for i, h := range report.Hosts {
+		row := hostSteps{h.Host, h.Ops, ms(h.Queue), ms(h.Decode), ms(h.Compute), ms(h.Encode), ms(h.Next), h.Sent, h.Received, h.Fallback}
+		if i+1 < len(report.Hosts) {
+			next := report.Hosts[i+1]
+			row.Link = ms(max(0, h.Next-next.Queue-next.Decode-next.Compute-next.Encode-next.Next))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func (r *runReport) print(w io.Writer) {
+	if r.answer.Kind == pipeline.Tensors {
+		for _, name := range slices.Sorted(maps.Keys(r.answer.Tensors)) {
+			fmt.Fprintf(w, "%s %s\n", name, beginning(r.answer.Tensors[name]))
+		}
+	} else {
+		fmt.Fprintln(w, r.answer)
+	}
+	fmt.Fprintf(w, "\n%s: %s   predicted %s ms\n", r.Strategy, withoutEstimate(r.Plan), digits(ms(r.Plan.Total)))
+	t := newGrid(w, []string{"host", "ops", "queue ms", "decode ms", "compute ms", "encode ms", "link ms", "sent", "received"},
+		"ops", "queue ms", "decode ms", "compute ms", "encode ms", "link ms", "sent", "received")
+	for _, h := range r.Hosts {
+		t.row(h.Host, h.Ops, digits(h.Queue), digits(h.Decode), digits(h.Compute), digits(h.Encode), digits(h.Link), h.Sent, h.Received)
+	}
+	t.print()
+	for _, h := range r.Hosts {
+		if h.Fallback != "" {
+			fmt.Fprintf(w, "%s finished the rest itself: %s\n", h.Host, h.Fallback)
+		}
+	}
+	if len(r.Elapsed) == 1 {
+		fmt.Fprintf(w, "answered in %s ms\n", digits(r.Elapsed[0]))
+		return
+	}
+	sorted := slices.Sorted(slices.Values(r.Elapsed))
+	fmt.Fprintf(w, "%d requests: median %s ms, fastest %s ms, slowest %s ms; the steps are the last one's\n",
+		len(sorted), digits(sorted[len(sorted)/2]), digits(sorted[0]), digits(sorted[len(sorted)-1]))
+}
+
+// jsonTensor is a tensor in JSON; Data is its little-endian bytes in base64.
+type jsonTensor struct {
+	DType string       `json:"dtype"`
+	Shape tensor.Shape `json:"shape"`
+	Data  []byte       `json:"data"`
+}
+
+func tensorAnswer(a pipeline.Answer) any {
+	out := map[string]jsonTensor{}
+	for name, t := range a.Tensors {
+		out[name] = jsonTensor{t.DType.String(), t.Shape, t.Data}
+	}
+	return map[string]any{"kind": a.Kind, "tensors": out}
+}
+
+// shown is how many elements of a tensor are printed.
+const shown = 8
+
+// beginning prints a tensor with its first elements: "float32[1 10]: 0.1 0.7 …".
+func beginning(t tensor.Tensor) string {
+	var parts []string
+	n := int(max(0, t.Shape.Elements()))
+	switch t.DType {
+	case tensor.Float32:
+		for _, x := range t.Float32()[:min(n, shown)] {
+			parts = append(parts, strconv.FormatFloat(float64(x), 'g', 6, 32))
+		}
+	case tensor.Int64:
+		for _, x := range t.Int64()[:min(n, shown)] {
+			parts = append(parts, strconv.FormatInt(x, 10))
+		}
+	case tensor.Uint8:
+		for _, x := range t.Data[:min(n, shown)] {
+			parts = append(parts, strconv.Itoa(int(x)))
+		}
+	default:
+		return t.String()
+	}
+	if n > shown {
+		parts = append(parts, "…")
+	}
+	return t.String() + ": " + strings.Join(parts, " ")
+}
