@@ -151,19 +151,21 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 		}
 		list[i] = again
 	}
-	slices.SortStableFunc(list, func(x, y partition.Plan) int { return cmp.Compare(x.Total, y.Total) })
-	reply.Chosen, reply.Others = list[0], list[1:]
-	reply.Chosen.Strategy = "cleave"
 	for _, s := range partition.Strategies() {
 		if s.Name == "device-only" || s.Name == "edge-only" || s.Name == "cloud-only" {
 			plan, err := s.Strategy(p)
 			f := FixedPlan{Strategy: s.Name, Plan: plan}
 			if err != nil {
 				f.Infeasible = err.Error()
+			} else if !slices.ContainsFunc(list, plan.Equal) {
+				list = append(list, plan) // a split must beat it by what was timed
 			}
 			reply.Fixed = append(reply.Fixed, f)
 		}
 	}
+	slices.SortStableFunc(list, func(x, y partition.Plan) int { return cmp.Compare(x.Total, y.Total) })
+	reply.Chosen, reply.Others = list[0], list[1:]
+	reply.Chosen.Strategy = "cleave"
 	return nil
 }
 
