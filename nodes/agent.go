@@ -63,6 +63,7 @@ type Agent struct {
 	profiles map[profileKey]Profile
 	links    map[partition.HostID]MeasuredLink
 	sample   sampleOf
+	resting  map[partition.HostID]time.Time // hosts not to be dialled for a request before then
 	// measuring admits one measurement at a time: two would slow each other.
 	measuring chan struct{}
 }
@@ -112,6 +113,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg: cfg, log: cfg.Log,
 		graphs: map[models.Digest]*models.Graph{}, plans: map[uint64]*adopted{},
 		profiles: map[profileKey]Profile{}, links: map[partition.HostID]MeasuredLink{},
+		resting:   map[partition.HostID]time.Time{},
 		measuring: make(chan struct{}, 1),
 	}, nil
 }

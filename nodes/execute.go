@@ -9,6 +9,7 @@ import (
 
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -170,7 +171,7 @@ func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behi
 	}
 	host := j.steps[1].Host
 	start := time.Now()
-	conn, err := a.net.Conn(ctx, host)
+	conn, err := a.reach(ctx, host)
 	if err != nil {
 		return remote{}, err
 	}
@@ -207,6 +208,33 @@ func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behi
 	return r, err
 }
 
+// reachTimeout bounds the dial of a request to a host that was connected
+// before; restTime is how long a host that could not be reached is left alone,
+// so that requests in the meantime finish locally without waiting.
+const (
+	reachTimeout = 2 * time.Second
+	restTime     = 3 * time.Second
+)
+
+// reach returns the connection with a host.
+func (a *Agent) reach(ctx context.Context, host partition.HostID) (transport.Conn, error) {
+	a.mu.Lock()
+	rest := time.Until(a.resting[host])
+	a.mu.Unlock()
+	if rest > 0 {
+		return nil, &Error{Op: "reach", Node: host, Kind: Unavailable, Err: errors.New("it could not be reached a moment ago")}
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	conn, err := a.net.Conn(ctx, host)
+	if err != nil {
+		a.mu.Lock()
+		a.resting[host] = time.Now().Add(restTime)
+		a.mu.Unlock()
+	}
+	return conn, err
+}
+
 // complete checks that a reply has every answer that its steps make.
 func (j *job) complete(behind []models.OpID, answers Values) error {
 	made := map[models.OpID]bool{}
@@ -222,18 +250,21 @@ func (j *job) complete(behind []models.OpID, answers Values) error {
 	return nil
 }
 
+// margin is kept besides for the answer's way back and for what was not
+// foreseen; of short deadlines a tenth.
+const margin = 100 * time.Millisecond
+
 // reserve is the time to keep for finishing locally: what this host measured
-// for these ops and a tenth, at most half of what is left.
+// for these ops, a tenth more and the margin; at most half of what is left.
 func (a *Agent) reserve(g *models.Graph, ops []models.OpID, left time.Duration) time.Duration {
 	a.mu.Lock()
 	p, ok := a.profiles[profileKey{g.Digest, a.cfg.ID}]
 	a.mu.Unlock()
-	var need time.Duration
+	need := min(margin, left/10)
 	if ok {
 		for _, op := range ops {
-			need += p.Ops[op]
+			need += p.Ops[op] + p.Ops[op]/10
 		}
-		need += need / 10
 	}
 	return min(need, left/2)
 }
