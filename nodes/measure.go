@@ -90,20 +90,18 @@ func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, err
 		}
 		return a.timeSegments(ctx, r)
 	}
+	var segments [][]models.OpID
+	for _, s := range r.Segments {
+		ops, err := opsOf(s, g)
+		if err != nil {
+			return timeReply{}, err
+		}
+		segments = append(segments, ops)
+	}
 	var reply timeReply
 	err = a.alone(ctx, func() error {
-		for _, s := range r.Segments {
-			ops, err := opsOf(s, g)
-			if err != nil {
-				return err
-			}
-			d, err := a.cfg.Compute.timeSegment(ctx, g, ops, sample.values, max(1, r.Runs))
-			if err != nil {
-				return err
-			}
-			reply.Times = append(reply.Times, d)
-		}
-		return nil
+		reply.Times, err = a.cfg.Compute.timeSegments(ctx, g, segments, sample.values, max(1, r.Runs), func(int) {})
+		return err
 	})
 	if err != nil {
 		return timeReply{}, a.failed("time segments", err)

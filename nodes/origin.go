@@ -130,8 +130,13 @@ func (a *Agent) outward(profiles []Profile) ([]partition.Host, []Profile) {
 	return hosts, sorted
 }
 
-// choose ranks plans by the op profile, times the very segments of the best
-// few and of the single-host strategies, and takes the best of these.
+// simplerWithin: a plan of fewer hosts is taken if it is at most this much
+// slower than the best. Measuring is not finer than that.
+const simplerWithin = 0.02
+
+// choose ranks plans by the op profile, has the very segments of the best few
+// and of the single-host strategies timed, in turns, and takes the best of
+// these: a split has to beat one host by what was timed.
 func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem, k int, report func(progress), reply *PlanReply) error {
 	if err := partition.Validate(p); err != nil {
 		return &Error{Op: "plan", Node: a.cfg.ID, Kind: Invalid, Err: err}
@@ -139,6 +144,11 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 	list := partition.Shortlist(p, k)
 	if len(list) == 0 {
 		return &Error{Op: "plan", Node: a.cfg.ID, Kind: Unavailable, Err: errors.New("no plan is possible with the hosts and links at hand")}
+	}
+	for _, s := range singleHost() {
+		if plan, err := s.Strategy(p); err == nil && !slices.ContainsFunc(list, plan.Equal) {
+			list = append(list, plan)
+		}
 	}
 	report(progress{Host: a.cfg.ID, What: fmt.Sprintf("segments of the %d best plans", len(list))})
 	if err := a.timePlans(ctx, g, p, list); err != nil {
@@ -151,22 +161,43 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 		}
 		list[i] = again
 	}
-	for _, s := range partition.Strategies() {
-		if s.Name == "device-only" || s.Name == "edge-only" || s.Name == "cloud-only" {
-			plan, err := s.Strategy(p)
-			f := FixedPlan{Strategy: s.Name, Plan: plan}
-			if err != nil {
-				f.Infeasible = err.Error()
-			} else if !slices.ContainsFunc(list, plan.Equal) {
-				list = append(list, plan) // a split must beat it by what was timed
-			}
-			reply.Fixed = append(reply.Fixed, f)
+	for _, s := range singleHost() {
+		plan, err := s.Strategy(p)
+		f := FixedPlan{Strategy: s.Name, Plan: plan}
+		if err != nil {
+			f.Infeasible = err.Error()
 		}
+		reply.Fixed = append(reply.Fixed, f)
 	}
 	slices.SortStableFunc(list, func(x, y partition.Plan) int { return cmp.Compare(x.Total, y.Total) })
-	reply.Chosen, reply.Others = list[0], list[1:]
+	best := 0
+	for i, plan := range list {
+		if float64(plan.Total) <= (1+simplerWithin)*float64(list[0].Total) && working(plan) < working(list[best]) {
+			best = i
+		}
+	}
+	reply.Chosen = list[best]
+	reply.Others = slices.Delete(list, best, best+1)
 	reply.Chosen.Strategy = "cleave"
 	return nil
+}
+
+// singleHost lists the strategies that run everything on one host.
+func singleHost() []partition.NamedStrategy {
+	return slices.DeleteFunc(partition.Strategies(), func(s partition.NamedStrategy) bool {
+		return s.Name != "device-only" && s.Name != "edge-only" && s.Name != "cloud-only"
+	})
+}
+
+// working counts the hosts that run ops.
+func working(p partition.Plan) int {
+	n := 0
+	for _, st := range p.Stages {
+		if len(st.Ops) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func reevaluate(p partition.Problem, plan partition.Plan) (partition.Plan, error) {
@@ -179,15 +210,16 @@ func reevaluate(p partition.Problem, plan partition.Plan) (partition.Plan, error
 	return again, err
 }
 
-// timePlans has every segment of the plans timed by its host that was not
-// timed before, and adds the times to the problem.
+// timePlans has every segment of the plans timed by its host, those that were
+// timed before too, so that what is compared was measured side by side; the
+// times replace the problem's.
 func (a *Agent) timePlans(ctx context.Context, g *models.Graph, p partition.Problem, plans []partition.Plan) error {
 	missing := map[partition.HostID][][]Span{}
 	asked := map[partition.Segment]bool{}
 	for _, plan := range plans {
 		for _, st := range plan.Stages {
 			key := partition.Segment{Host: st.Host, Ops: partition.SetKey(st.Ops)}
-			if _, known := p.Timed[key]; known || asked[key] || len(st.Ops) == 0 {
+			if asked[key] || len(st.Ops) == 0 {
 				continue
 			}
 			asked[key] = true

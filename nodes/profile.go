@@ -109,24 +109,26 @@ func (m *measurement) run(ctx context.Context, input Values) error {
 	if m.p.Whole, err = m.c.timeSegment(ctx, m.g, m.g.Whole().Ops, m.sample, m.opts.Runs); err != nil {
 		return err
 	}
-	m.p.Timed[opsKey(m.g.Whole().Ops)] = m.p.Whole
 	if m.p.Ops, err = m.opShares(ctx); err != nil {
 		return err
 	}
 	cuts := m.anchors()
-	for i, at := range cuts {
-		m.opts.Progress(3+i, 3+len(cuts), fmt.Sprintf("sessions on both sides of cut %d", at))
-		for _, r := range [][2]int{{0, at}, {at, len(m.g.Ops)}} {
-			ops := m.g.Range(r[0], r[1])
-			d, err := m.c.timeSegment(ctx, m.g, ops, m.sample, m.opts.Runs)
-			if err != nil {
-				return err
-			}
-			m.p.Timed[opsKey(ops)] = d
-		}
+	segments := [][]models.OpID{m.g.Whole().Ops}
+	for _, at := range cuts {
+		segments = append(segments, m.g.Range(0, at), m.g.Range(at, len(m.g.Ops)))
 	}
+	times, err := m.c.timeSegments(ctx, m.g, segments, m.sample, m.opts.Runs, func(done int) {
+		m.opts.Progress(3+done*m.opts.Cuts/len(segments), total, "sessions on both sides of cuts")
+	})
+	if err != nil {
+		return err
+	}
+	for i, ops := range segments {
+		m.p.Timed[opsKey(ops)] = times[i]
+	}
+	m.p.Whole = times[0]
 	fit(m.p.Ops, cuts, m.p.Timed, m.p.Whole)
-	m.opts.Progress(3+len(cuts), 3+len(cuts), "done")
+	m.opts.Progress(total, total, "done")
 	return nil
 }
 
@@ -163,27 +165,67 @@ func (m *measurement) capture(ctx context.Context, input Values) error {
 	return nil
 }
 
-// timeSegment returns the median time of a segment's session after one run to
-// warm up.
+// timeSegment returns the median time of one segment's session.
 func (c *Compute) timeSegment(ctx context.Context, g *models.Graph, ops []models.OpID, sample Values, runs int) (time.Duration, error) {
-	l, err := c.Load(ctx, g, ops)
+	times, err := c.timeSegments(ctx, g, [][]models.OpID{ops}, sample, runs, func(int) {})
 	if err != nil {
 		return 0, err
 	}
-	defer c.Release(l)
-	values := make(Values, len(l.Segment.Inputs)+len(l.Segment.Outputs))
-	for _, id := range l.Segment.Inputs {
-		values[id] = sample[id]
-	}
-	var times []time.Duration
-	for range runs + 1 {
-		d, err := c.pace.Time(ctx, func() error { return l.compute(ctx, values) })
-		if err != nil {
-			return 0, err
+	return times[0], nil
+}
+
+// timeSegments returns the median time of each segment's session, after one
+// run to warm up. The sessions run in turns, so that a disturbance hits one
+// run of each rather than all runs of one; as many at once as the memory
+// budget holds. done is told how many are finished.
+func (c *Compute) timeSegments(ctx context.Context, g *models.Graph, segments [][]models.OpID, sample Values, runs int, done func(int)) ([]time.Duration, error) {
+	times := make([]time.Duration, len(segments))
+	for from := 0; from < len(segments); {
+		to := from
+		var held tensor.Bytes
+		for to < len(segments) && (to == from || held+2*g.Weights(segments[to]) <= c.budget/2) {
+			held += 2 * g.Weights(segments[to]) // mapped, and laid out anew for the kernels
+			to++
 		}
-		times = append(times, d)
+		if err := c.timeTogether(ctx, g, segments[from:to], sample, runs, times[from:to]); err != nil {
+			return nil, err
+		}
+		from = to
+		done(to)
 	}
-	return median(times[1:]), nil
+	return times, nil
+}
+
+func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments [][]models.OpID, sample Values, runs int, times []time.Duration) error {
+	all := make([][]time.Duration, len(segments))
+	loaded := make([]*Loaded, len(segments))
+	for i, ops := range segments {
+		l, err := c.Load(ctx, g, ops)
+		if err != nil {
+			return err
+		}
+		defer c.Release(l)
+		loaded[i] = l
+	}
+	for round := range runs + 1 {
+		for i, l := range loaded {
+			values := make(Values, len(l.Segment.Inputs)+len(l.Segment.Outputs))
+			for _, id := range l.Segment.Inputs {
+				values[id] = sample[id]
+			}
+			d, err := c.pace.Time(ctx, func() error { return l.compute(ctx, values) })
+			if err != nil {
+				return err
+			}
+			if round > 0 {
+				all[i] = append(all[i], d)
+			}
+		}
+	}
+	for i := range all {
+		times[i] = median(all[i])
+	}
+	return nil
 }
 
 func median(d []time.Duration) time.Duration {
