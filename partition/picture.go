@@ -140,13 +140,19 @@ func (p Plan) box(problem Problem, i int) [boxHeight]string {
 	return rows
 }
 
-// span names the first and the last op.
+// span names the first and the last op by where they stand: the block of a
+// dotted name, the last element of a path.
 func span(problem Problem, ops []int) string {
 	name := func(op int) string {
 		if op >= len(problem.Ops) || problem.Ops[op].Name == "" {
 			return strconv.Itoa(op)
 		}
-		return problem.Ops[op].Name
+		name := problem.Ops[op].Name
+		if i := strings.LastIndexByte(name, '/'); i >= 0 && i < len(name)-1 {
+			return name[i+1:]
+		}
+		block, _, _ := strings.Cut(name, ".")
+		return block
 	}
 	first, last := name(ops[0]), name(ops[len(ops)-1])
 	if len(ops) == 1 {

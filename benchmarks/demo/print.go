@@ -38,10 +38,14 @@ func (d *demo) describe(s lab.Scene, plan nodes.PlanReply) {
 	if !plan.Chosen.Split() {
 		d.Say("  Splitting does not pay here, so the network runs in one piece.")
 	}
+	var barred []string
 	for _, f := range plan.Fixed {
 		if f.Infeasible != "" {
-			d.Say("  %s is not allowed: %s", f.Strategy, f.Infeasible)
+			barred = append(barred, f.Strategy)
 		}
+	}
+	if len(barred) > 0 && s.RawStays {
+		d.Say("  %s: not allowed, for raw input would leave the device.", strings.Join(barred, ", "))
 	}
 }
 
@@ -83,7 +87,7 @@ func (r Result) Print(w io.Writer) {
 		}
 		scene = row.Scene
 		if row.Infeasible != "" {
-			t.AppendRow(table.Row{row.Scene, row.Strategy, "–", "–", "–", "not allowed", "–"})
+			t.AppendRow(table.Row{row.Scene, row.Strategy, "–", "–", "–", "not allowed", ""})
 			continue
 		}
 		t.AppendRow(table.Row{row.Scene, row.Strategy, millis(row.Predicted), millis(row.P50), millis(row.P95), row.traffic(), row.verdict()})
