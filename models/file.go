@@ -3,11 +3,11 @@ package models
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -77,7 +77,7 @@ func Parse(data []byte) (*onnx.ModelProto, error) {
 		return fail(Malformed, "not an ONNX model (it is no valid protobuf)")
 	}
 	if model.Graph == nil || len(model.Graph.Node) == 0 {
-		return fail(Malformed, "not an ONNX model: it holds no graph")
+		return fail(Malformed, "not an ONNX model, or only the beginning of one: it holds no graph")
 	}
 	return model, checkOpset(model)
 }
@@ -86,7 +86,7 @@ func checkOpset(model *onnx.ModelProto) error {
 	opset := Opset(model)
 	switch {
 	case opset == 0:
-		return &Error{Op: "parse", Model: "model", Kind: Malformed, Err: errors.New("the model names no opset of the ONNX domain")}
+		return &Error{Op: "parse", Model: "model", Kind: Malformed, Err: errors.New("the model names no opset of the ONNX domain; is the file complete?")}
 	case opset < MinOpset || opset > MaxOpset:
 		return &Error{Op: "parse", Model: "model", Kind: Unsupported,
 			Err: fmt.Errorf("opset %d: Cleave handles %d to %d; export the model again with an opset in that range", opset, MinOpset, MaxOpset)}
@@ -105,24 +105,33 @@ func Opset(model *onnx.ModelProto) int64 {
 	return 0
 }
 
-// looksTruncated: the top-level records are well formed until one that claims
-// more bytes than are left.
+// records are the fields of a ModelProto and how each is encoded.
+var records = map[protowire.Number]protowire.Type{
+	1: protowire.VarintType, 2: protowire.BytesType, 3: protowire.BytesType, 4: protowire.BytesType, 5: protowire.VarintType,
+	6: protowire.BytesType, 7: protowire.BytesType, 8: protowire.BytesType, 14: protowire.BytesType, 20: protowire.BytesType,
+	25: protowire.BytesType,
+}
+
+// looksTruncated: the file consists of records of a model until the last,
+// which claims more bytes than are left.
 func looksTruncated(data []byte) bool {
-	records := 0
-	for len(data) > 0 {
+	for whole := 0; ; whole++ {
 		num, typ, n := protowire.ConsumeTag(data)
-		if n < 0 || num > 25 {
+		if n < 0 {
+			return whole > 0 && cutOff(n)
+		}
+		if want, ok := records[num]; !ok || typ != want {
 			return false
 		}
 		m := protowire.ConsumeFieldValue(num, typ, data[n:])
 		if m < 0 {
-			return typ == protowire.BytesType && records > 0
+			return whole > 0 && cutOff(m)
 		}
 		data = data[n+m:]
-		records++
 	}
-	return false
 }
+
+func cutOff(n int) bool { return errors.Is(protowire.ParseError(n), io.ErrUnexpectedEOF) }
 
 // checkExternal verifies that every external weight lies inside the model's
 // folder and inside its file.
@@ -247,7 +256,10 @@ func (f *File) Outputs() []ValueInfo {
 
 func valueInfo(v *onnx.ValueInfoProto) ValueInfo {
 	t := v.GetType().GetTensorType()
-	info := ValueInfo{Name: v.GetName(), DType: tensor.DType(t.GetElemType())}
+	info := ValueInfo{Name: v.GetName()}
+	if e := t.GetElemType(); e >= 0 && e <= math.MaxUint8 {
+		info.DType = tensor.DType(e)
+	}
 	for _, d := range t.GetShape().GetDim() {
 		size := int64(-1)
 		if d.GetDimValue() > 0 {
@@ -256,103 +268,4 @@ func valueInfo(v *onnx.ValueInfoProto) ValueInfo {
 		info.Shape = append(info.Shape, size)
 	}
 	return info
-}
-
-// Bind fixes the dynamic dimensions of the inputs. shapes gives whole shapes by
-// input name, dims single symbols by name; a first dimension that nobody binds
-// is a batch and becomes 1. It is an error if another dimension stays open or
-// contradicts the model. The receiver's messages are changed in place.
-func (f *File) Bind(shapes map[string]tensor.Shape, dims map[string]int64) error {
-	fail := func(format string, args ...any) error {
-		return &Error{Op: "bind", Model: f.name(), Kind: Invalid, Err: fmt.Errorf(format, args...)}
-	}
-	known := map[string]bool{}
-	for _, in := range f.Inputs() {
-		known[in.Name] = true
-	}
-	for name := range shapes {
-		if !known[name] {
-			return fail("it has no input %q; it has %s", name, strings.Join(names(f.Inputs()), ", "))
-		}
-	}
-	for _, v := range f.Proto.Graph.Input {
-		tt := v.GetType().GetTensorType()
-		if !known[v.GetName()] || tt == nil {
-			continue
-		}
-		if tt.Shape == nil {
-			tt.Shape = &onnx.TensorShapeProto{}
-			for range shapes[v.GetName()] {
-				tt.Shape.Dim = append(tt.Shape.Dim, &onnx.TensorShapeProto_Dimension{})
-			}
-		}
-		want, given := shapes[v.GetName()]
-		if given && len(want) != len(tt.Shape.Dim) {
-			return fail("input %q has %d dimensions, the shape given is %v", v.GetName(), len(tt.Shape.Dim), want)
-		}
-		for i, d := range tt.Shape.Dim {
-			size := d.GetDimValue()
-			symbol := d.GetDimParam()
-			switch bound, ok := dims[symbol]; {
-			case size > 0 && given && want[i] != size:
-				return fail("input %q is %v, the shape given is %v", v.GetName(), valueInfo(v).Shape, want)
-			case size > 0:
-				continue
-			case given:
-				size = want[i]
-			case ok && symbol != "":
-				size = bound
-			case i == 0:
-				size = 1
-			default:
-				return fail("dimension %d (%q) of input %q is open: give its size", i, symbol, v.GetName())
-			}
-			if size <= 0 {
-				return fail("dimension %d of input %q cannot be %d", i, v.GetName(), size)
-			}
-			d.Value = &onnx.TensorShapeProto_Dimension_DimValue{DimValue: size}
-		}
-	}
-	f.fixWeights()
-	// Stale shapes of other values would contradict the bound ones.
-	f.Proto.Graph.ValueInfo = nil
-	for _, v := range f.Proto.Graph.Output {
-		if tt := v.GetType().GetTensorType(); tt != nil {
-			tt.Shape = nil
-		}
-	}
-	return nil
-}
-
-// fixWeights takes weights off the list of inputs. Older exporters list them
-// there, which lets a caller replace them and so keeps the runtime from fusing.
-func (f *File) fixWeights() {
-	known := map[string]bool{}
-	for _, in := range f.Inputs() {
-		known[in.Name] = true
-	}
-	g := f.Proto.Graph
-	g.Input = slices.DeleteFunc(g.Input, func(v *onnx.ValueInfoProto) bool { return !known[v.GetName()] })
-	if f.Proto.GetIrVersion() < irFixedWeights {
-		f.Proto.IrVersion = proto.Int64(irFixedWeights)
-	}
-}
-
-// irFixedWeights is the first version of the format in which a weight need not
-// be an input.
-const irFixedWeights = 4
-
-func (f *File) name() string {
-	if f.Path != "" {
-		return f.Path
-	}
-	return f.Proto.Graph.GetName()
-}
-
-func names(infos []ValueInfo) []string {
-	out := make([]string, len(infos))
-	for i, v := range infos {
-		out[i] = v.Name
-	}
-	return out
 }
