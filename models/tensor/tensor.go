@@ -64,12 +64,12 @@ type Bytes int64
 func (b Bytes) String() string {
 	switch v := float64(b); {
 	case b < 0:
-		return "-" + (-b).String()
+		return "-" + (-max(b, -math.MaxInt64)).String()
 	case b < 1000:
 		return fmt.Sprintf("%dB", int64(b))
-	case v < 1e6:
+	case v < 999.5e3:
 		return significant(v/1e3) + "KB"
-	case v < 1e9:
+	case v < 999.5e6:
 		return significant(v/1e6) + "MB"
 	default:
 		return significant(v/1e9) + "GB"
@@ -228,28 +228,28 @@ var littleEndian = func() bool {
 	return *(*byte)(unsafe.Pointer(&x)) == 1
 }()
 
-// Drift is the largest difference of a from b, relative to the largest
-// magnitude in b: max|a-b| / max|b|. Equal bytes give 0; a NaN or infinity
+// Drift is the largest difference of a from b, relative to the largest finite
+// magnitude in b: max|a-b| / max|b|. Equal numbers give 0; a NaN or infinity
 // that only one side has gives +Inf. Both must be float32 of one shape.
 func Drift(a, b Tensor) (float64, error) {
-	if a.DType != Float32 || b.DType != Float32 || !a.Shape.Equal(b.Shape) {
+	va, vb := a.Float32(), b.Float32()
+	if a.DType != Float32 || b.DType != Float32 || !a.Shape.Equal(b.Shape) || len(va) != len(vb) {
 		return 0, fmt.Errorf("drift: cannot compare %v with %v", a, b)
 	}
 	var worst, scale float64
-	va, vb := a.Float32(), b.Float32()
 	for i := range vb {
-		if math.Float32bits(va[i]) == math.Float32bits(vb[i]) {
-			if m := math.Abs(float64(vb[i])); !math.IsInf(m, 0) {
-				scale = math.Max(scale, m)
-			}
+		x, y := float64(va[i]), float64(vb[i])
+		if m := math.Abs(y); m > scale && !math.IsInf(m, 0) {
+			scale = m
+		}
+		if x == y || math.IsNaN(x) && math.IsNaN(y) {
 			continue
 		}
-		d := math.Abs(float64(va[i]) - float64(vb[i]))
+		d := math.Abs(x - y)
 		if math.IsNaN(d) || math.IsInf(d, 0) {
 			return math.Inf(1), nil
 		}
-		worst = math.Max(worst, d)
-		scale = math.Max(scale, math.Abs(float64(vb[i])))
+		worst = max(worst, d)
 	}
 	if worst == 0 {
 		return 0, nil
