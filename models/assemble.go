@@ -113,5 +113,5 @@ func (a *assembly) finish() (*Graph, error) {
 		a.g.Values[id].Output = true
 		a.g.Outputs = append(a.g.Outputs, id)
 	}
-	return a.g, nil
+	return a.g, a.g.check()
 }

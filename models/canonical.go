@@ -60,41 +60,62 @@ func (s *Store) Prepare(ctx context.Context, rt Runtime, r Recipe, progress func
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.dir, key)
-	if g, err := readManifest(dir); err == nil {
-		return g, g.loadParts()
-	}
-	if progress != nil {
-		progress(fmt.Sprintf("making %s canonical (%s)", r.Name, r.Form))
-	}
-	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+	fail := func(err error) (*Graph, error) {
 		return nil, &Error{Op: "canonicalise", Model: r.Name, Kind: Failed, Err: err}
+	}
+	if progress == nil {
+		progress = func(string) {}
+	}
+	dir := filepath.Join(s.dir, key)
+	g, err := openFolder(dir)
+	if err == nil {
+		return g, nil
+	}
+	if _, missing := os.Stat(dir); missing == nil {
+		progress(fmt.Sprintf("the stored %s is damaged (%v)", r.Name, err))
+	}
+	progress(fmt.Sprintf("making %s canonical (%s)", r.Name, r.Form))
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return fail(err)
 	}
 	tmp, err := os.MkdirTemp(s.dir, ".build-")
 	if err != nil {
-		return nil, &Error{Op: "canonicalise", Model: r.Name, Kind: Failed, Err: err}
+		return fail(err)
 	}
 	defer os.RemoveAll(tmp)
 	if err := build(ctx, rt, r, tmp); err != nil {
 		return nil, err
 	}
-	// Another process may have built the same meanwhile; then its folder serves.
-	if err := os.Rename(tmp, dir); err != nil {
-		if _, readErr := readManifest(dir); readErr != nil {
-			_ = os.RemoveAll(dir) // damaged: make room
-			err = os.Rename(tmp, dir)
-		} else {
-			err = nil
-		}
-		if err != nil {
-			return nil, &Error{Op: "canonicalise", Model: r.Name, Kind: Failed, Err: err}
+	if err := s.publish(tmp, dir); err != nil {
+		return fail(err)
+	}
+	return openFolder(dir)
+}
+
+// publish gives a built folder its place. If another process was faster, its
+// folder stays; a damaged one makes room.
+func (s *Store) publish(built, dir string) error {
+	err := os.Rename(built, dir)
+	if err == nil {
+		return nil
+	}
+	if _, damaged := openFolder(dir); damaged == nil {
+		return nil
+	}
+	aside, asideErr := os.MkdirTemp(s.dir, ".damaged-")
+	if asideErr != nil {
+		return errors.Join(err, asideErr)
+	}
+	defer os.RemoveAll(aside)
+	if err := os.Rename(dir, filepath.Join(aside, "model")); err != nil {
+		return err
+	}
+	if err = os.Rename(built, dir); err != nil {
+		if _, damaged := openFolder(dir); damaged == nil {
+			return nil
 		}
 	}
-	g, err := readManifest(dir)
-	if err != nil {
-		return nil, err
-	}
-	return g, g.loadParts()
+	return err
 }
 
 func (r Recipe) key(rt Runtime) (string, error) {
@@ -220,7 +241,7 @@ func (b *builder) part(name string, f *File) ([]ValueInfo, error) {
 	for _, o := range p.model.Graph.Output {
 		info, ok := infos[o.GetName()]
 		if !ok {
-			return nil, fmt.Errorf("output %q depends on no input", o.GetName())
+			return nil, &Error{Op: "canonicalise", Model: b.r.Name, Kind: Unsupported, Err: fmt.Errorf("output %q depends on no input", o.GetName())}
 		}
 		outputs = append(outputs, info)
 	}

@@ -24,6 +24,9 @@ type part struct {
 }
 
 func newPart(file string, model *onnx.ModelProto) (*part, error) {
+	if model.Graph == nil {
+		return nil, fmt.Errorf("%s holds no graph", file)
+	}
 	p := &part{
 		file: file, model: model,
 		initializer: map[string]*onnx.TensorProto{},

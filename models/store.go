@@ -69,7 +69,10 @@ func (s *Store) Open(digest Digest) (*Graph, error) {
 	graphs, err := s.List()
 	for _, g := range graphs {
 		if g.Digest == digest {
-			return g, g.loadParts()
+			if err := g.loadParts(); err != nil {
+				return nil, err
+			}
+			return g, nil
 		}
 	}
 	if err == nil {
@@ -110,30 +113,57 @@ func (g *Graph) writeManifest() error {
 	return os.WriteFile(filepath.Join(g.dir, manifest), data, 0o644)
 }
 
+// openFolder reads a subfolder of a store.
+func openFolder(dir string) (*Graph, error) {
+	g, err := readManifest(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.loadParts(); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
 func readManifest(dir string) (*Graph, error) {
+	fail := func(format string, args ...any) (*Graph, error) {
+		return nil, &Error{Op: "open", Model: dir, Kind: Malformed, Err: fmt.Errorf(format+"; remove the folder", args...)}
+	}
 	data, err := os.ReadFile(filepath.Join(dir, manifest))
 	if err != nil {
-		return nil, &Error{Op: "open", Model: dir, Kind: Malformed, Err: fmt.Errorf("no readable manifest: %w; remove the folder", err)}
+		return fail("no readable manifest: %w", err)
 	}
-	m := stored{Graph: &Graph{dir: dir}}
+	g, err := parseManifest(data)
+	if err != nil {
+		return fail("damaged manifest: %w", err)
+	}
+	g.dir = dir
+	return g, nil
+}
+
+func parseManifest(data []byte) (*Graph, error) {
+	m := stored{Graph: &Graph{}}
 	if err := json.Unmarshal(data, &m); err != nil {
-		return nil, &Error{Op: "open", Model: dir, Kind: Malformed, Err: fmt.Errorf("damaged manifest: %w; remove the folder", err)}
+		return nil, err
 	}
 	for _, f := range m.Files {
 		if !filepath.IsLocal(f) {
-			return nil, &Error{Op: "open", Model: dir, Kind: Malformed, Err: fmt.Errorf("part %q is outside the folder", f)}
+			return nil, fmt.Errorf("part %q is outside the folder", f)
 		}
 		m.Graph.parts = append(m.Graph.parts, &part{file: f})
 	}
-	return m.Graph, nil
+	return m.Graph, m.Graph.check()
 }
 
 // loadParts reads the parts' ONNX files, a few hundred KB; the blobs stay on disk.
 func (g *Graph) loadParts() error {
 	for i, p := range g.parts {
 		loaded, err := readPart(g.dir, p.file)
+		if err == nil {
+			err = g.checkPart(i, loaded)
+		}
 		if err != nil {
-			return &Error{Op: "open", Model: g.Name, Kind: Malformed, Err: err}
+			return &Error{Op: "open", Model: g.Name, Kind: Malformed, Err: fmt.Errorf("%w; remove %s", err, g.dir)}
 		}
 		g.parts[i] = loaded
 	}
@@ -147,6 +177,9 @@ func readPart(dir, file string) (*part, error) {
 	}
 	model := new(onnx.ModelProto)
 	if err := proto.Unmarshal(data, model); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if err := (&File{Folder: dir, Proto: model}).checkExternal(); err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return newPart(file, model)
