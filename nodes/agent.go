@@ -164,7 +164,11 @@ func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Str
 	}
 	reply, err := a.serve(ctx, peer, s, f)
 	if err != nil {
-		a.log.Warn("request refused", "peer", peer.ID, "kind", f.Header.Kind, "err", err)
+		level := slog.LevelWarn
+		if errors.Is(ctx.Err(), context.Canceled) { // whoever asked is gone or has changed its mind
+			level = slog.LevelDebug
+		}
+		a.log.Log(ctx, level, "request refused", "peer", peer.ID, "kind", f.Header.Kind, "err", err)
 		reply = transport.NewFrame(transport.KindError)
 		reply.Header.Error = wireError(a.cfg.ID, err)
 		// The deadline that ended the request must not keep its refusal back.

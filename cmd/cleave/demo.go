@@ -203,7 +203,7 @@ func (j *demoJob) loadImage(path string) error {
 	if j.image, err = os.ReadFile(path); err != nil {
 		return fmt.Errorf("--image: %w", err)
 	}
-	if j.width, j.height, err = goop.Size(j.image); err != nil {
+	if j.width, j.height, err = goop.Check(j.image); err != nil {
 		return fmt.Errorf("--image %s: %w", path, err)
 	}
 	return nil

@@ -89,6 +89,16 @@ func Size(data []byte) (width, height int, err error) {
 	return cfg.Width, cfg.Height, nil
 }
 
+// Check decodes a JPEG or PNG and returns its size: an error tells beforehand
+// what Run would refuse.
+func Check(data []byte) (width, height int, err error) {
+	if width, height, err = Size(data); err != nil {
+		return 0, 0, err
+	}
+	_, err = decode(data)
+	return width, height, err
+}
+
 var pngMagic = []byte("\x89PNG")
 
 func config(data []byte) (image.Config, error) {
