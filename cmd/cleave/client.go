@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 
 	"github.com/spf13/cobra"
@@ -39,6 +41,9 @@ type contacts struct {
 // dial reads the cluster file and opens an endpoint; it does not connect.
 func (f clusterFlags) dial() (*contacts, error) {
 	file, err := cluster.Read(f.config)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w; name another with --config, or write one: cleave cluster --help", err)
+	}
 	if err != nil {
 		return nil, err
 	}

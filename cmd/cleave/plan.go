@@ -74,11 +74,18 @@ func askPlan(ctx context.Context, net *contacts, agent string, s *subject, r nod
 	}
 	o := &origin{Client: client, host: host.Name, private: r.RawStays || net.file.Policy.RawStaysOnDevice && host.Tier == partition.Device}
 	r.Codecs = codecs(s.entry.Pipeline)
-	o.reply, err = o.Plan(ctx, s.graph, r, sample, func(p nodes.Progress) { show.Step("%s: %d/%d %s", p.Host, p.Done, p.Total, p.What) })
+	o.reply, err = o.Plan(ctx, s.graph, r, sample, func(p nodes.Progress) { show.Step("%s", progressLine(p)) })
 	if err != nil && nodes.KindOf(err) == nodes.NotFound {
 		err = fmt.Errorf("%w; the very command: %s", err, s.buildCommand())
 	}
 	return o, err
+}
+
+func progressLine(p nodes.Progress) string {
+	if p.Total == 0 {
+		return fmt.Sprintf("%s: %s", p.Host, p.What)
+	}
+	return fmt.Sprintf("%s: %d/%d %s", p.Host, p.Done, p.Total, p.What)
 }
 
 func runPlan(c *cobra.Command, f modelFlags, cf clusterFlags, name string, r nodes.PlanRequest, asJSON bool) error {
@@ -187,7 +194,7 @@ func (r planReport) print(w io.Writer) {
 		fmt.Fprintf(w, "%s takes no part: %s\n", name, r.Lost[name])
 	}
 	if len(r.Lost) > 0 {
-		fmt.Fprintf(w, "what gives a host this model, there: %s\n", r.build)
+		fmt.Fprintf(w, "a host that lacks the model gets it there with: %s\n", r.build)
 	}
 	if len(r.Links) == 0 {
 		return

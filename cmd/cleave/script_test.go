@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 //	fill FILE...            replace $NAME in files
 //	hold ADDRESS            take a UDP address
 //	agent NAME [ARG...]     start an agent of cluster.yaml and wait until it is ready
-//	stop NAME               stop it
+//	halt NAME               stop it
 //
 // and the condition [runtime]: ONNX Runtime is at hand.
 func TestScript(t *testing.T) {
@@ -68,7 +68,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": exitCode, "onnx": writeONNX, "picture": writePicture, "npy": writeNPY,
-			"addresses": addresses, "fill": fill, "hold": hold, "agent": startAgent, "stop": stopAgent,
+			"addresses": addresses, "fill": fill, "hold": hold, "agent": startAgent, "halt": haltAgent,
 		},
 	})
 }
@@ -208,6 +208,6 @@ func startAgent(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func stopAgent(ts *testscript.TestScript, _ bool, args []string) {
+func haltAgent(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Value(agents{}.key()).(agents).stop(args[0]))
 }
