@@ -162,7 +162,7 @@ func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Str
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(ms*float64(time.Millisecond)))
 		defer cancel()
 	}
-	reply, err := a.serve(ctx, peer, s, f)
+	reply, err := a.serve(ctx, s, f)
 	if err != nil {
 		level := slog.LevelWarn
 		if errors.Is(ctx.Err(), context.Canceled) { // whoever asked is gone or has changed its mind
@@ -185,7 +185,7 @@ func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Str
 	_ = s.CloseSend() // the reply is out; the peer may be gone already
 }
 
-func (a *Agent) serve(ctx context.Context, peer transport.Peer, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
+func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
 	switch f.Header.Kind {
 	case kindPing:
 		return transport.NewFrame(transport.KindReply), nil

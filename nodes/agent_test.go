@@ -305,19 +305,16 @@ func FuzzSegmentRequest(f *testing.F) {
 	f.Add([]byte(`{"model":"","steps":[{"host":"edge","ops":[[0,5]],"send":{"1":"zstd"}}]}`))
 	f.Add([]byte(`{"steps":[{"ops":[[9223372036854775807,1]]}]}`))
 	f.Fuzz(func(t *testing.T, control []byte) {
-		var any map[string]any
-		if json.Unmarshal(control, &any) != nil {
+		var fields map[string]any
+		if json.Unmarshal(control, &fields) != nil || fields == nil {
 			return
 		}
-		c := fuzzTrio(t)
-		any["model"] = string(c.g.Digest)
-		control, err := json.Marshal(any)
+		c := newTrio(t, nil) // one per input: slow, but nothing is left over
+		fields["model"] = string(c.g.Digest)
+		control, err := json.Marshal(fields)
 		must(t, err)
 		for _, kind := range []string{"segment", "adopt", "prepare", "time"} {
 			c.send(t, "edge", kind, string(control), map[string]tensor.Tensor{"0": input()["x"]})
 		}
 	})
 }
-
-// fuzzTrio makes a cluster per input: slow but with nothing left over.
-func fuzzTrio(t *testing.T) *trio { return newTrio(t, nil) }

@@ -273,7 +273,8 @@ func (a *Agent) linksOf(ctx context.Context, host partition.HostID, to []partiti
 	}
 	conn, err := a.net.Conn(ctx, host)
 	if err != nil {
-		return nil, nil // its links are unknown; paths through it are not considered
+		a.log.Warn("links not measured, paths through the host are not considered", "host", host, "err", err)
+		return []MeasuredLink{}, nil //nolint:nilerr // said so; the rest can be planned
 	}
 	var measured []MeasuredLink
 	reply, err := call(ctx, conn, request{kind: kindLinks, control: linksRequest{To: to}}, &measured)

@@ -191,8 +191,9 @@ func call(ctx context.Context, conn transport.Conn, r request, reply any) (*tran
 			}
 			got.Release()
 		case transport.KindError:
-			defer got.Release()
-			return nil, remoteError(op, got.Header.Error)
+			err := remoteError(op, got.Header.Error)
+			got.Release()
+			return nil, err
 		default:
 			if reply != nil {
 				if err := json.Unmarshal(got.Header.Control, reply); err != nil {

@@ -198,14 +198,18 @@ func (c *Compute) timeSegments(ctx context.Context, g *models.Graph, segments []
 
 func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments [][]models.OpID, sample Values, runs int, times []time.Duration) error {
 	all := make([][]time.Duration, len(segments))
-	loaded := make([]*Loaded, len(segments))
-	for i, ops := range segments {
+	var loaded []*Loaded
+	defer func() {
+		for _, l := range loaded {
+			c.Release(l)
+		}
+	}()
+	for _, ops := range segments {
 		l, err := c.Load(ctx, g, ops)
 		if err != nil {
 			return err
 		}
-		defer c.Release(l)
-		loaded[i] = l
+		loaded = append(loaded, l)
 	}
 	for round := range runs + 1 {
 		for i, l := range loaded {
@@ -240,7 +244,8 @@ func (m *measurement) opShares(ctx context.Context) ([]time.Duration, error) {
 	ops := make([]time.Duration, len(m.g.Ops))
 	timer, ok := m.c.engine.(OpTimer)
 	if !ok || m.p.Whole < time.Duration(float64(smallNetwork)*m.c.pace.Factor()) {
-		return ops, m.evenShares(ops)
+		m.evenShares(ops)
+		return ops, nil
 	}
 	stages, err := m.g.Whole().Stages()
 	if err != nil {
@@ -276,11 +281,10 @@ func (m *measurement) opShares(ctx context.Context) ([]time.Duration, error) {
 }
 
 // evenShares divides the time of the whole evenly: the timed sessions decide.
-func (m *measurement) evenShares(ops []time.Duration) error {
+func (m *measurement) evenShares(ops []time.Duration) {
 	for i := range ops {
 		ops[i] = m.p.Whole / time.Duration(len(ops))
 	}
-	return nil
 }
 
 // scale makes the times sum to total, evenly where all are zero.
@@ -394,8 +398,10 @@ func (m *measurement) encoding(ctx context.Context, codec transport.Codec, t ten
 	var enc, dec []time.Duration
 	for range 3 {
 		d, err := m.c.pace.Time(ctx, func() (err error) { encoded, err = codec.Encode(encoded[:0], t); return err })
-		if err != nil {
+		if transport.KindOf(err) == transport.Unsupported {
 			return Encoding{}, false, nil // this codec refuses this value
+		} else if err != nil {
+			return Encoding{}, false, err
 		}
 		enc = append(enc, d)
 		d, err = m.c.pace.Time(ctx, func() error { return codec.Decode(decoded, t.DType, encoded) })

@@ -91,7 +91,7 @@ type Result struct {
 	First pipeline.Answer
 }
 
-// Lost, Wrong and Refused add up all rows.
+// Lost counts requests without an answer or a typed refusal by their deadline.
 func (r Result) Lost() int { return r.sum(func(x Row) int { return x.Lost }) }
 
 // Wrong counts answers that differ from the uncut network's.

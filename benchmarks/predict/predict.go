@@ -131,7 +131,7 @@ func (cfg Config) network(ctx context.Context, i int, n Network) (rows []Row, er
 // cell is one model on one network.
 type cell struct {
 	Config
-	ctx     context.Context //nolint:containedctx // lives for one call of run
+	ctx     context.Context //nolint:containedctx // a cell lives for one call of run
 	client  *nodes.Client
 	network Network
 	subject Subject

@@ -129,7 +129,7 @@ func ports(infos []models.ValueInfo) []pipeline.Port {
 	return out
 }
 
-// TakesImage: the graph's input is an encoded image.
+// TakesImage reports whether the graph's input is an encoded image.
 func (e *Entry) TakesImage() bool { return e.Pipeline.Input.Kind == pipeline.Image }
 
 // Options of Prepare. The zero value means a picture of 640×480 and the

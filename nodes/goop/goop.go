@@ -81,7 +81,7 @@ func (d *Decoder) Close() error { return nil }
 func Size(data []byte) (width, height int, err error) {
 	cfg, err := config(data)
 	if err != nil {
-		return 0, 0, fmt.Errorf("%w: neither a readable JPEG nor PNG: %v", ErrImage, err)
+		return 0, 0, fmt.Errorf("%w: neither a readable JPEG nor PNG: %w", ErrImage, err)
 	}
 	if cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > MaxPixels/cfg.Height {
 		return 0, 0, fmt.Errorf("%w: %d×%d pixels are more than Cleave decodes", ErrImage, cfg.Width, cfg.Height)
@@ -115,7 +115,7 @@ func decode(data []byte) (image.Image, error) {
 	}
 	img, err := dec(bytes.NewReader(data))
 	if err != nil {
-		return nil, fmt.Errorf("%w: damaged: %v", ErrImage, err)
+		return nil, fmt.Errorf("%w: damaged: %w", ErrImage, err)
 	}
 	return img, nil
 }

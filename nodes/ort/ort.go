@@ -120,6 +120,9 @@ const (
 // minExternal is the size in bytes above which Optimize moves a weight to the blob.
 const minExternal = 1024
 
+// discard frees an object of the runtime; nothing can be done if that fails.
+func discard(o interface{ Destroy() error }) { _ = o.Destroy() }
+
 type level = ort.GraphOptimizationLevel
 
 func (r *Runtime) options(lvl level, folder string) (*ort.SessionOptions, error) {
@@ -156,7 +159,7 @@ func (r *Runtime) Optimize(ctx context.Context, model []byte, folder, out, blob 
 	if err != nil {
 		return err
 	}
-	defer o.Destroy()
+	defer discard(o)
 	if err := errors.Join(
 		o.SetOptimizedModelFilePath(out),
 		o.AddSessionConfigEntry(keyBlob, blob),
@@ -190,7 +193,7 @@ func (r *Runtime) Outputs(ctx context.Context, model []byte, folder string) ([]m
 	if err != nil {
 		return nil, err
 	}
-	defer o.Destroy()
+	defer discard(o)
 	if err := o.AddSessionConfigEntry("session.disable_prepacking", "1"); err != nil {
 		return nil, err
 	}
@@ -200,8 +203,8 @@ func (r *Runtime) Outputs(ctx context.Context, model []byte, folder string) ([]m
 		return nil, err
 	}
 	defer os.Remove(file.Name())
-	_, err = file.Write(model)
-	if err = errors.Join(err, file.Close()); err != nil {
+	_, writeErr := file.Write(model)
+	if err := errors.Join(writeErr, file.Close()); err != nil {
 		return nil, err
 	}
 	path, err := filepath.Abs(file.Name())

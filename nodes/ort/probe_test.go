@@ -1,49 +1,36 @@
 package ort_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
+	"encoding/json"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/encoding/prototext"
 
 	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/onnx"
 	"github.com/cleaveml/cleave/models/onnx/sketch"
-	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/models/zoo"
 )
 
-func TestProbeUnknownRank(t *testing.T) {
+func TestProbeDigest(t *testing.T) {
 	rt := open(t)
-	m := sketch.New(17)
-	m.Input("x", tensor.Float32, 2, 4)
-	m.Input("cond", tensor.Bool)
-	m.Node("Relu", "x", "a")
-	m.Node("If", "cond", "c",
-		sketch.Body("then_branch", sketch.Graph("t", sketch.Node("Abs", "a", "t"))),
-		sketch.Body("else_branch", sketch.Graph("e", sketch.Node("ReduceSum", "a", "e", sketch.Int("keepdims", 0)))))
-	m.Node("Neg", "c", "d")
-	m.Node("Exp", "d", "y")
-	m.Output("y")
-	g := prepare(t, rt, m, models.Exact)
-	for _, v := range g.Values {
-		t.Logf("%s %v%v %v", v.Name, v.DType, v.Shape, v.Bytes)
+	for _, k := range []string{"a", "b"} {
+		zm, err := zoo.Build(os.Getenv("NET"), 1)
+		if err != nil { t.Fatal(err) }
+		g := prepare(t, rt, &sketch.Model{Proto: zm}, models.Form(os.Getenv("FORM")))
+		stages, _ := g.Whole().Stages()
+		dir := stages[0].Folder
+		data, _ := os.ReadFile(filepath.Join(dir, "network.onnx"))
+		m := new(onnx.ModelProto)
+		_ = proto.Unmarshal(data, m)
+		os.WriteFile("/tmp/net-"+k+".txt", []byte(prototext.Format(m)), 0o600)
+		os.WriteFile("/tmp/net-"+k+".onnx", data, 0o600)
+		blob, _ := os.ReadFile(filepath.Join(dir, "network.bin"))
+		os.WriteFile("/tmp/net-"+k+".bin", blob, 0o600)
+		j, _ := json.Marshal(g)
+		os.WriteFile("/tmp/net-"+k+".json", j, 0o600)
 	}
-	for _, c := range []byte{1, 0} {
-		out := everyCut(t, rt, g, map[string]tensor.Tensor{"x": wave(2, 4), "cond": {DType: tensor.Bool, Shape: tensor.Shape{}, Data: []byte{c}}})
-		t.Log(out["y"])
-	}
-}
-
-func TestProbeFloat16(t *testing.T) {
-	rt := open(t)
-	m := sketch.New(17)
-	m.Input("x", tensor.Float32, 2, 4)
-	m.Node("Cast", "x", "h", sketch.Int("to", int64(tensor.Float16)))
-	m.Node("NonZero", "h", "nz")
-	m.Node("Transpose", "nz", "idx")
-	m.Node("GatherND", "h idx", "sel")
-	m.Node("Cast", "sel", "y", sketch.Int("to", 1))
-	m.Output("y")
-	g := prepare(t, rt, m, models.Exact)
-	for _, v := range g.Values {
-		t.Logf("%s %v%v %v", v.Name, v.DType, v.Shape, v.Bytes)
-	}
-	out := everyCut(t, rt, g, map[string]tensor.Tensor{"x": wave(2, 4)})
-	t.Log(out["y"])
 }

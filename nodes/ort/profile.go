@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 type event struct {
 	Category string `json:"cat"`
 	Name     string `json:"name"`
+	Start    int64  `json:"ts"` // in microseconds
 	Micros   int64  `json:"dur"`
 }
 
@@ -68,22 +70,19 @@ func attribute(events []event, st models.Stage) ([]time.Duration, error) {
 	if err != nil {
 		return nil, err
 	}
-	var runs [][]int64
-	last := -1
+	var runs []*opSums
+	running := false
 	for _, e := range events {
 		switch {
 		case e.Category == "Session" && e.Name == "model_run":
-			// written when the run ends: what follows belongs to the next
-			last = -1
+			running = false // written when the run ends: what follows belongs to the next
 		case e.Category == "Node" && strings.HasSuffix(e.Name, kernelSuffix):
-			if last < 0 {
-				runs = append(runs, make([]int64, len(st.Ops)))
-				last = 0
+			if !running {
+				runs = append(runs, &opSums{micros: make([]int64, len(st.Ops))})
+				running = true
 			}
-			if i, ok := index[strings.TrimSuffix(e.Name, kernelSuffix)]; ok {
-				last = i
-			}
-			runs[len(runs)-1][last] += e.Micros
+			i, known := index[strings.TrimSuffix(e.Name, kernelSuffix)]
+			runs[len(runs)-1].add(e, i, known)
 		}
 	}
 	if len(runs) < 2 {
@@ -93,7 +92,8 @@ func attribute(events []event, st models.Stage) ([]time.Duration, error) {
 	for i := range times {
 		var all []int64
 		for _, run := range runs[1:] {
-			all = append(all, run[i])
+			run.settle(math.MaxInt64)
+			all = append(all, run.micros[i])
 		}
 		slices.Sort(all)
 		times[i] = time.Duration(all[len(all)/2]) * time.Microsecond
@@ -102,6 +102,36 @@ func attribute(events []event, st models.Stage) ([]time.Duration, error) {
 }
 
 const kernelSuffix = "_kernel_time"
+
+// opSums are the times of the ops in one run.
+type opSums struct {
+	micros  []int64
+	last    int     // the op that was added last
+	pending []event // kernels of no op, not yet known to run inside one
+}
+
+// add takes an event, written when its kernel ends: those of a loop's body come
+// before the loop's own, which contains them.
+func (s *opSums) add(e event, op int, known bool) {
+	if !known {
+		s.pending = append(s.pending, e)
+		return
+	}
+	s.settle(e.Start)
+	s.last = op
+	s.micros[op] += e.Micros
+}
+
+// settle counts pending kernels that began before the given time for the op
+// before them, and forgets those that ran inside the next op.
+func (s *opSums) settle(before int64) {
+	for _, p := range s.pending {
+		if p.Start < before {
+			s.micros[s.last] += p.Micros
+		}
+	}
+	s.pending = s.pending[:0]
+}
 
 // kernelNames maps the names that kernels have in a profile to indices of
 // st.Ops: the node's own name, and the name of its first output with _nchwc
@@ -112,11 +142,8 @@ func kernelNames(st models.Stage) (map[string]int, error) {
 		return nil, err
 	}
 	index := map[string]int{}
-	nodes := dependent(model.Graph)
-	if len(nodes) != len(st.Ops) {
-		return nil, fmt.Errorf("the stage has %d ops, its model %d", len(st.Ops), len(nodes))
-	}
-	for i, n := range nodes {
+	for i, at := range st.Nodes {
+		n := model.Graph.Node[at]
 		if n.GetName() != "" {
 			index[n.GetName()] = i
 		}
@@ -125,22 +152,4 @@ func kernelNames(st models.Stage) (map[string]int, error) {
 		}
 	}
 	return index, nil
-}
-
-// dependent lists the nodes that depend on an input of the graph.
-func dependent(g *onnx.GraphProto) []*onnx.NodeProto {
-	depends := map[string]bool{}
-	for _, v := range g.Input {
-		depends[v.GetName()] = true
-	}
-	var nodes []*onnx.NodeProto
-	for _, n := range g.Node {
-		if slices.ContainsFunc(n.Input, func(in string) bool { return depends[in] }) {
-			nodes = append(nodes, n)
-			for _, out := range n.Output {
-				depends[out] = true
-			}
-		}
-	}
-	return nodes
 }

@@ -42,6 +42,9 @@ func (r *Runtime) loadStage(ctx context.Context, st models.Stage, profile string
 	if st.Executor != models.ORT {
 		return nil, fmt.Errorf("op %s does not run in ONNX Runtime", st.Type)
 	}
+	if len(st.In) == 0 || len(st.Out) == 0 {
+		return nil, fmt.Errorf("ops of %d inputs and %d outputs cannot run by themselves", len(st.In), len(st.Out))
+	}
 	lvl := level(ort.GraphOptimizationLevelEnableAll)
 	if st.Form == models.Exact {
 		lvl = ort.GraphOptimizationLevelDisableAll
@@ -54,7 +57,7 @@ func (r *Runtime) load(model []byte, folder string, in, out []models.ValueInfo, 
 	if err != nil {
 		return nil, err
 	}
-	defer o.Destroy()
+	defer discard(o)
 	if profile != "" {
 		if err := o.EnableProfiling(profile); err != nil {
 			return nil, err
@@ -91,7 +94,7 @@ func (s *Session) bind() error {
 	s.result = make([]tensor.Tensor, len(s.out))
 	for i, v := range s.out {
 		size := v.Shape.Bytes(v.DType)
-		if size <= 0 {
+		if size <= 0 || v.Shape == nil {
 			continue // allocated by the runtime at every run
 		}
 		t := tensor.Tensor{DType: v.DType, Shape: v.Shape, Data: aligned(int(size))}
@@ -138,6 +141,16 @@ func scalar(t tensor.Tensor) (ort.Value, error) {
 		return ort.NewScalar(as[int64](t.Data))
 	case tensor.Int32:
 		return ort.NewScalar(as[int32](t.Data))
+	case tensor.Int16:
+		return ort.NewScalar(as[int16](t.Data))
+	case tensor.Int8:
+		return ort.NewScalar(as[int8](t.Data))
+	case tensor.Uint64:
+		return ort.NewScalar(as[uint64](t.Data))
+	case tensor.Uint32:
+		return ort.NewScalar(as[uint32](t.Data))
+	case tensor.Uint16:
+		return ort.NewScalar(as[uint16](t.Data))
 	case tensor.Uint8:
 		return ort.NewScalar(t.Data[0])
 	case tensor.Bool:
@@ -152,23 +165,37 @@ func as[T any](b []byte) T {
 	return v
 }
 
-// scalarBytes reads a bound scalar; ok is false for other values.
-func scalarBytes(v ort.Value) (data []byte, ok bool) {
+// scalarBytes reads a bound scalar into data; other values have their memory
+// in common with it.
+func scalarBytes(v ort.Value, data []byte) {
 	switch x := v.(type) {
 	case *ort.Scalar[float32]:
-		return raw([]float32{x.GetData()}), true
+		put(data, x.GetData())
 	case *ort.Scalar[float64]:
-		return raw([]float64{x.GetData()}), true
+		put(data, x.GetData())
 	case *ort.Scalar[int64]:
-		return raw([]int64{x.GetData()}), true
+		put(data, x.GetData())
 	case *ort.Scalar[int32]:
-		return raw([]int32{x.GetData()}), true
+		put(data, x.GetData())
+	case *ort.Scalar[int16]:
+		put(data, x.GetData())
+	case *ort.Scalar[int8]:
+		put(data, x.GetData())
+	case *ort.Scalar[uint64]:
+		put(data, x.GetData())
+	case *ort.Scalar[uint32]:
+		put(data, x.GetData())
+	case *ort.Scalar[uint16]:
+		put(data, x.GetData())
 	case *ort.Scalar[uint8]:
-		return []byte{x.GetData()}, true
+		put(data, x.GetData())
 	case *ort.Scalar[bool]:
-		return raw([]bool{x.GetData()}), true
+		put(data, x.GetData())
 	}
-	return nil, false
+}
+
+func put[T any](data []byte, v T) {
+	copy(data, unsafe.Slice((*byte)(unsafe.Pointer(&v)), unsafe.Sizeof(v)))
 }
 
 // Run computes the outputs. They alias the session's memory and are valid
@@ -192,22 +219,40 @@ func (s *Session) Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Ten
 			return nil, err
 		}
 		s.inputs[i] = v
-		defer v.Destroy()
+		defer discard(v)
 	}
 	s.release()
 	copy(s.outputs, s.bound)
-	stop := context.AfterFunc(ctx, func() { _ = s.opts.Terminate() })
+	if err := s.runUntil(ctx); err != nil {
+		return nil, err
+	}
+	return s.result, s.collect()
+}
+
+// runUntil runs the session, and stops the run when ctx ends.
+func (s *Session) runUntil(ctx context.Context) error {
+	var terminated chan struct{}
+	stop := func() bool { return true }
+	if ctx.Done() != nil {
+		terminated = make(chan struct{})
+		stop = context.AfterFunc(ctx, func() {
+			_ = s.opts.Terminate()
+			close(terminated)
+		})
+	}
 	err := s.session.RunWithOptions(s.inputs, s.outputs, s.opts)
 	if !stop() {
+		// It may only be about to set the flag, which would end the next run.
+		<-terminated
 		_ = s.opts.UnsetTerminate()
-		if err != nil && ctx.Err() != nil {
-			return nil, ctx.Err()
+		if err != nil {
+			return ctx.Err()
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ONNX Runtime: %s", oneLine(err))
+		return fmt.Errorf("ONNX Runtime: %s", oneLine(err))
 	}
-	return s.result, s.collect()
+	return nil
 }
 
 func (s *Session) check(inputs []tensor.Tensor) error {
@@ -238,10 +283,13 @@ func matches(got, want tensor.Shape) bool {
 // collect views the outputs that the runtime allocated.
 func (s *Session) collect() error {
 	for i, b := range s.bound {
+		if b == nil {
+			s.free = append(s.free, s.outputs[i])
+		}
+	}
+	for i, b := range s.bound {
 		if b != nil {
-			if data, ok := scalarBytes(b); ok {
-				s.result[i].Data = data
-			}
+			scalarBytes(b, s.result[i].Data)
 			continue
 		}
 		t, err := view(s.outputs[i], s.out[i].DType)
@@ -249,17 +297,13 @@ func (s *Session) collect() error {
 			return fmt.Errorf("output %q: %w", s.out[i].Name, err)
 		}
 		s.result[i] = t
-		s.free = append(s.free, s.outputs[i])
 	}
 	return nil
 }
 
-// view copies a runtime-allocated tensor out: such outputs are small, and their
-// memory goes with the value.
+// view reads a runtime-allocated tensor, which the binding has copied to
+// memory of its own: such outputs are small.
 func view(v ort.Value, dtype tensor.DType) (tensor.Tensor, error) {
-	if v == nil {
-		return tensor.Tensor{}, errors.New("the runtime returned no tensor")
-	}
 	t := tensor.Tensor{DType: dtype, Shape: tensor.Shape(v.GetShape())}
 	switch x := v.(type) {
 	case *ort.CustomDataTensor:
