@@ -241,7 +241,11 @@ func runModelRemove(c *cobra.Command, dir, which string, all bool) error {
 	}
 	switch {
 	case len(found) == 0:
-		return errors.Join(fmt.Errorf("no model in %s is called %q or has a digest that begins so (%d digits or more); see: cleave model ls", store.Dir(), which, minPrefix), damaged)
+		err := fmt.Errorf("no model in %s is called %q or has a digest that begins so (%d digits or more); see: cleave model ls", store.Dir(), which, minPrefix)
+		if damaged != nil {
+			err = fmt.Errorf("%w; besides, %w", err, damaged)
+		}
+		return err
 	case len(found) > 1 && !all:
 		return fmt.Errorf("%q matches %d models (%s): give a digest, or --all", which, len(found), strings.Join(digests, ", "))
 	}

@@ -33,6 +33,9 @@ that would cross: as they are, and without loss in zstd.`,
 			if runs < 1 || cuts < 1 {
 				return usagef("--runs %d --cuts %d: want 1 or more", runs, cuts)
 			}
+			if f.threads < 1 {
+				return usagef("--threads %d: want 1 or more", f.threads)
+			}
 			return runProfile(c, f, args[0], nodes.ProfileOptions{Runs: runs, Cuts: cuts}, asJSON)
 		},
 	}
@@ -93,7 +96,7 @@ func runProfile(c *cobra.Command, f modelFlags, name string, opts nodes.ProfileO
 		return err
 	}
 	show.Done()
-	r := profileReport{listedModel: listed(s.graph), CPU: ort.CPUFeatures(), Runtime: rt.Version(), Threads: max(1, f.threads), Whole: ms(p.Whole),
+	r := profileReport{listedModel: listed(s.graph), CPU: ort.CPUFeatures(), Runtime: rt.Version(), Threads: f.threads, Whole: ms(p.Whole),
 		Peak: s.graph.Whole().PeakActivations()}
 	if r.Ranges, err = rangesOf(s.graph, p); err != nil {
 		return err

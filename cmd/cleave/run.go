@@ -91,6 +91,9 @@ func runRun(c *cobra.Command, f runFlags, name string) error {
 	if err != nil {
 		return err
 	}
+	if f.draw != "" && sameFile(f.draw, f.inputs[0]) {
+		return usagef("--draw %s: that is the input itself", f.draw)
+	}
 	net, err := f.dial()
 	if err != nil {
 		return err
@@ -125,6 +128,12 @@ func runRun(c *cobra.Command, f runFlags, name string) error {
 		fmt.Fprintf(c.OutOrStdout(), "drawn into %s\n", f.draw)
 	}
 	return nil
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // follow returns the plan of a strategy.

@@ -140,11 +140,15 @@ func ramp(n int) []byte {
 }
 
 func addresses(ts *testscript.TestScript, _ bool, args []string) {
-	for _, name := range args {
+	held := make([]net.PacketConn, len(args)) // at the same time, so that they differ
+	for i, name := range args {
 		c, err := net.ListenPacket("udp", "127.0.0.1:0")
 		ts.Check(err)
-		defer c.Close() // all at the end, so that they differ
+		held[i] = c
 		ts.Setenv(name, c.LocalAddr().String())
+	}
+	for _, c := range held {
+		ts.Check(c.Close())
 	}
 }
 

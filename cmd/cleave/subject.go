@@ -90,9 +90,6 @@ func (f modelFlags) find(name string) (*subject, error) {
 	if s.options.Shapes, err = parseShapes(f.shapes); err != nil {
 		return nil, err
 	}
-	if f.threads < 0 {
-		return nil, usagef("--threads %d: want 1 or more", f.threads)
-	}
 	if f.size != "" {
 		if f.image != "" {
 			return nil, usagef("--size and --image: give one; the picture has a size")
