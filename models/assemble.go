@@ -19,7 +19,11 @@ func newAssembly(name string, form Form) *assembly {
 
 func (a *assembly) value(name string, dtype tensor.DType, shape tensor.Shape, producer OpID) ValueID {
 	id := ValueID(len(a.g.Values))
-	a.g.Values = append(a.g.Values, Value{Name: name, DType: dtype, Shape: shape, Bytes: shape.Bytes(dtype), Producer: producer})
+	v := Value{Name: name, DType: dtype, Shape: shape, Bytes: shape.Bytes(dtype), Producer: producer}
+	if shape == nil {
+		v.Bytes = -1 // not even its rank is known
+	}
+	a.g.Values = append(a.g.Values, v)
 	a.byID[name] = id
 	return id
 }
@@ -56,7 +60,7 @@ func (a *assembly) add(p *part, infos map[string]ValueInfo) {
 		}
 	}
 	for i, n := range p.model.Graph.Node {
-		if a.isConstant(p, n) {
+		if p.dead[i] || a.isConstant(p, n) {
 			continue
 		}
 		a.addNode(p, index, i, infos)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -48,7 +49,7 @@ type Recipe struct {
 }
 
 // layoutVersion changes when the content of a store's folders does.
-const layoutVersion = "4"
+const layoutVersion = "5"
 
 // Prepare returns the recipe's graph from the store, building it first if it
 // is not there. progress may be nil; it is told of steps that take long.
@@ -187,6 +188,11 @@ func (b *builder) run() error {
 	if err := b.learnSizes(g); err != nil {
 		return err
 	}
+	for _, id := range slices.Concat(g.Inputs, g.Outputs) {
+		if v := g.Values[id]; !v.Movable() {
+			return &Error{Op: "canonicalise", Model: b.r.Name, Kind: Unsupported, Err: fmt.Errorf("%q, %v%v, cannot be sent", v.Name, v.DType, v.Shape)}
+		}
+	}
 	described, err := json.Marshal(g)
 	if err != nil {
 		return err
@@ -246,75 +252,6 @@ func (b *builder) part(name string, f *File) ([]ValueInfo, error) {
 		outputs = append(outputs, info)
 	}
 	return outputs, nil
-}
-
-// discover asks the runtime for dtype and shape of every value: all of them
-// are appended to the model as outputs without a type, which it infers.
-func (b *builder) discover(p *part) (map[string]ValueInfo, error) {
-	nodes := make([]int, len(p.model.Graph.Node))
-	var wanted []ValueInfo
-	for i, n := range p.model.Graph.Node {
-		nodes[i] = i
-		for _, out := range n.Output {
-			if out != "" && !p.constant[out] {
-				wanted = append(wanted, ValueInfo{Name: out})
-			}
-		}
-	}
-	model, err := p.extract(nodes, p.inputs, wanted)
-	if err != nil {
-		return nil, err
-	}
-	found, err := b.rt.Outputs(b.ctx, model, b.dir)
-	if err != nil {
-		return nil, err
-	}
-	infos := map[string]ValueInfo{}
-	for _, v := range found {
-		infos[v.Name] = v
-	}
-	return infos, nil
-}
-
-// learnSizes runs the graph once where the size of a value is not known before
-// the run, the number of boxes left by suppression for example.
-func (b *builder) learnSizes(g *Graph) error {
-	for i, p := range g.parts {
-		var open []ValueID
-		for id, v := range g.Values {
-			if v.Bytes < 0 && v.DType.Size() > 0 && v.Producer != FromInput && g.Ops[v.Producer].Part == i {
-				open = append(open, ValueID(id))
-			}
-		}
-		if len(open) == 0 {
-			continue
-		}
-		inputs := map[string]tensor.Tensor{}
-		for _, in := range p.inputs {
-			t, ok := b.r.Sample[in.Name]
-			if !ok {
-				v := g.Values[b.a.byID[in.Name]]
-				t = tensor.Tensor{DType: v.DType, Shape: v.Shape, Data: make([]byte, max(0, v.Bytes))}
-			}
-			inputs[in.Name] = t
-		}
-		nodes := make([]int, len(p.model.Graph.Node))
-		for n := range nodes {
-			nodes[n] = n
-		}
-		model, err := p.extract(nodes, p.inputs, g.infos(open))
-		if err != nil {
-			return err
-		}
-		outs, err := b.rt.RunOnce(b.ctx, model, b.dir, inputs)
-		if err != nil {
-			return err
-		}
-		for k, id := range open {
-			g.Values[id].Bytes = outs[k].Bytes()
-		}
-	}
-	return nil
 }
 
 // HashFile is the SHA-256 of a file in hexadecimal.

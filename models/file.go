@@ -260,6 +260,9 @@ func valueInfo(v *onnx.ValueInfoProto) ValueInfo {
 	if e := t.GetElemType(); e >= 0 && e <= math.MaxUint8 {
 		info.DType = tensor.DType(e)
 	}
+	if t.GetShape() != nil {
+		info.Shape = tensor.Shape{}
+	}
 	for _, d := range t.GetShape().GetDim() {
 		size := int64(-1)
 		if d.GetDimValue() > 0 {

@@ -69,7 +69,7 @@ func digestOf(parts ...[]byte) Digest {
 type ValueInfo struct {
 	Name  string
 	DType tensor.DType
-	Shape tensor.Shape // -1 where not known before the run
+	Shape tensor.Shape // -1 where not known before the run; nil where not even the rank is
 }
 
 // Runtime is what this package needs of an inference runtime. A model is given
@@ -79,7 +79,8 @@ type Runtime interface {
 	// Optimize writes the model in the given form to the file out, every
 	// weight above 1 KB in the file blob beside it.
 	Optimize(ctx context.Context, model []byte, folder, out, blob string, form Form) error
-	// Outputs returns the inferred type and shape of every output, without running the model.
+	// Outputs returns the inferred type and shape of every output, without running
+	// the model. For one whose rank cannot be inferred it may say scalar.
 	Outputs(ctx context.Context, model []byte, folder string) ([]ValueInfo, error)
 	// RunOnce runs the model unoptimised and returns its outputs in order.
 	RunOnce(ctx context.Context, model []byte, folder string, inputs map[string]tensor.Tensor) ([]tensor.Tensor, error)

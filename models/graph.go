@@ -56,6 +56,14 @@ type Value struct {
 	Raw bool `json:"raw,omitempty"`
 }
 
+// Movable: v is a tensor of numbers that a runtime hands over. One of half
+// precision needs a shape that is known before the run and no scalar's, which
+// is what ONNX Runtime's binding for Go takes.
+func (v Value) Movable() bool {
+	half := v.DType == tensor.Float16 || v.DType == tensor.BFloat16
+	return v.DType.Size() > 0 && (!half || v.Shape.Static() && len(v.Shape) > 0)
+}
+
 // Graph is a network in canonical form: ops in topological order over values.
 // It is immutable; its methods may be called concurrently.
 type Graph struct {

@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 
 	"google.golang.org/protobuf/proto"
@@ -19,6 +20,7 @@ type part struct {
 	producer    map[string]int          // value name → node
 	constant    map[string]bool         // values that depend on no input
 	reads       [][]string              // node → names it reads, subgraphs' outer references included
+	dead        []bool                  // nodes that no output depends on
 	inputs      []ValueInfo             // what the part expects
 	sizes       map[string]tensor.Bytes // bytes of each initialiser
 }
@@ -73,7 +75,25 @@ func newPart(file string, model *onnx.ModelProto) (*part, error) {
 			return nil, fmt.Errorf("no node makes the output %q", o.GetName())
 		}
 	}
+	p.findDead()
 	return p, nil
+}
+
+func (p *part) findDead() {
+	needed := map[string]bool{}
+	for _, o := range p.model.Graph.Output {
+		needed[o.GetName()] = true
+	}
+	p.dead = make([]bool, len(p.reads))
+	for i := len(p.reads) - 1; i >= 0; i-- {
+		p.dead[i] = !slices.ContainsFunc(p.model.Graph.Node[i].Output, func(out string) bool { return needed[out] })
+		if p.dead[i] {
+			continue
+		}
+		for _, name := range p.reads[i] {
+			needed[name] = true
+		}
+	}
 }
 
 // random ops have no inputs but are no constants: cloning one into two
@@ -136,8 +156,9 @@ func outerReads(g *onnx.GraphProto) []string {
 }
 
 // extract makes a standalone model of some nodes: constants that they need are
-// cloned, weights stay references into the blob.
-func (p *part) extract(nodes []int, inputs, outputs []ValueInfo) ([]byte, error) {
+// cloned, weights stay references into the blob. at says where the nodes are in
+// the model.
+func (p *part) extract(nodes []int, inputs, outputs []ValueInfo) (model []byte, at []int, err error) {
 	take := map[int]bool{}
 	weights := map[string]bool{}
 	var need func(name string)
@@ -173,6 +194,9 @@ func (p *part) extract(nodes []int, inputs, outputs []ValueInfo) ([]byte, error)
 	for _, i := range order {
 		g.Node = append(g.Node, p.model.Graph.Node[i])
 	}
+	for _, i := range nodes {
+		at = append(at, sort.SearchInts(order, i))
+	}
 	for _, t := range p.model.Graph.Initializer {
 		if weights[t.GetName()] {
 			g.Initializer = append(g.Initializer, t)
@@ -184,10 +208,11 @@ func (p *part) extract(nodes []int, inputs, outputs []ValueInfo) ([]byte, error)
 	for _, v := range outputs {
 		g.Output = append(g.Output, protoInfo(v))
 	}
-	return proto.Marshal(&onnx.ModelProto{
+	model, err = proto.Marshal(&onnx.ModelProto{
 		IrVersion: p.model.IrVersion, OpsetImport: p.model.OpsetImport, Functions: p.model.Functions,
 		ProducerName: proto.String("cleave"), Graph: g,
 	})
+	return model, at, err
 }
 
 func protoInfo(v ValueInfo) *onnx.ValueInfoProto {

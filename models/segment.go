@@ -25,6 +25,7 @@ type Stage struct {
 	Model   []byte
 	Folder  string
 	Ops     []OpID
+	Nodes   []int // where the ops' nodes are in Model, which has constant ones besides
 	Inputs  []ValueID
 	Outputs []ValueID
 	// In and Out describe Inputs and Outputs, in the same order.
@@ -154,7 +155,7 @@ func (g *Graph) newStage(ops []OpID, inputs, outputs []ValueID) (Stage, error) {
 		nodes[i] = g.Ops[op].Node
 	}
 	var err error
-	st.Model, err = g.parts[first.Part].extract(nodes, st.In, st.Out)
+	st.Model, st.Nodes, err = g.parts[first.Part].extract(nodes, st.In, st.Out)
 	return st, err
 }
 
@@ -169,7 +170,7 @@ func (g *Graph) AllValues() ([]Stage, error) {
 		var outputs []ValueID
 		for _, op := range st.Ops {
 			for _, v := range g.Ops[op].Outputs {
-				if g.Values[v].DType.Size() > 0 {
+				if g.Values[v].Movable() {
 					outputs = append(outputs, v)
 				}
 			}
@@ -199,7 +200,7 @@ type Cut struct {
 
 // Cuts lists the legal cuts along the topological order, from 0 (nothing
 // before it: the input itself crosses) to len(Ops) (nothing crosses).
-// A cut through a value that is no tensor of numbers is not legal.
+// A cut through a value that is not Movable is not legal.
 func (g *Graph) Cuts() []Cut {
 	var cuts []Cut
 	for at := 0; at <= len(g.Ops); at++ {
@@ -210,7 +211,7 @@ func (g *Graph) Cuts() []Cut {
 			if int(v.Producer) >= at || !readBehind {
 				continue
 			}
-			legal = legal && v.DType.Size() > 0
+			legal = legal && v.Movable()
 			c.Values = append(c.Values, ValueID(i))
 			c.Bytes += max(0, v.Bytes)
 		}

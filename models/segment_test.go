@@ -389,6 +389,21 @@ func TestRandomNodesAreNotCloned(t *testing.T) {
 	}
 }
 
+// TestDeadNodesAreNoOps: a piece of nothing else would have no output.
+func TestDeadNodesAreNoOps(t *testing.T) {
+	m := chain(17)
+	m.Node("Relu", "a", "dead")
+	m.Node("Relu", "dead", "deader")
+	m.Node("Identity", "w", "constant")
+	g := graphOf(t, m, &fakeRuntime{})
+	if len(g.Ops) != 3 {
+		t.Errorf("%d ops, want 3", len(g.Ops))
+	}
+	if v := g.Values[g.value(t, "a")]; len(v.Consumers) != 1 {
+		t.Errorf("a is read by %v", v.Consumers)
+	}
+}
+
 // TestSubgraphsBringWhatTheyRead: an If reads values, weights and constants
 // through its branches; a Loop's body reads past its own inputs and those of
 // a graph inside it.

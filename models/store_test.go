@@ -3,6 +3,7 @@ package models
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -349,50 +350,82 @@ func TestPrepareInAFileFails(t *testing.T) {
 }
 
 // TestSizesAreLearnedFromARun: where the runtime does not know a size before
-// the run, one run of a sample, or of zeros, gives it.
+// the run, one run of a sample, or of zeros, gives it, and the rank if need be.
 func TestSizesAreLearnedFromARun(t *testing.T) {
 	m := sketch.New(17)
 	m.Input("x", tensor.Float32, 1, 4)
 	m.Node("NonZero", "x", "found")
 	m.Node("Relu", "x", "a")
-	m.Node("GatherND", "a found", "y")
+	m.Node("GatherND", "a found", "b")
+	m.Node("If", "b", "c")
+	m.Node("ReduceSum", "c", "y")
 	m.Output("y")
-	var got map[string]tensor.Tensor
-	rt := &fakeRuntime{
-		infos: map[string]ValueInfo{
-			"found": {DType: tensor.Int64, Shape: tensor.Shape{2, -1}},
-			"y":     {DType: tensor.Float32, Shape: tensor.Shape{-1}},
-		},
-		run: func(in map[string]tensor.Tensor, outputs []string) []tensor.Tensor {
-			got = in
-			var out []tensor.Tensor
-			for i := range outputs {
-				out = append(out, tensor.Tensor{Data: make([]byte, 48>>i)})
-			}
-			return out
-		},
+	open := map[string]ValueInfo{
+		"found": {DType: tensor.Int64, Shape: tensor.Shape{2, -1}},
+		"b":     {DType: tensor.Float32, Shape: tensor.Shape{-1}},
+		"c":     {DType: tensor.Float32, Shape: tensor.Shape{}},
 	}
+	ran := map[string]tensor.Shape{"found": {2, 3}, "b": {3}, "c": {3, 2}}
 	sample := tensor.FromFloat32([]float32{1, 0, 2, 3}, 1, 4)
-	for name, c := range map[string]struct{ sample, want tensor.Tensor }{
-		"sample": {sample, sample},
-		"zeros":  {tensor.Tensor{}, tensor.FromFloat32(make([]float32, 4), 1, 4)},
+	for _, c := range []struct {
+		name     string
+		sample   map[string]tensor.Tensor
+		with     tensor.Tensor
+		unranked bool
+		c        string
+	}{
+		{"sample", map[string]tensor.Tensor{"x": sample}, sample, false, "[] 4B"},
+		{"zeros", nil, tensor.FromFloat32(make([]float32, 4), 1, 4), false, "[] 4B"},
+		{"unknown rank", nil, tensor.FromFloat32(make([]float32, 4), 1, 4), true, "[? ?] 24B"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
+			rt := &fakeRuntime{infos: open, shapes: ran, unranked: c.unranked}
 			r := recipe(m)
-			if c.sample.Data != nil {
-				r.Sample = map[string]tensor.Tensor{"x": c.sample}
-			}
+			r.Sample = c.sample
 			g, err := NewStore(t.TempDir()).Prepare(t.Context(), rt, r, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(got) != 1 || string(got["x"].Data) != string(c.want.Data) || !got["x"].Shape.Equal(c.want.Shape) {
-				t.Errorf("ran with %v", got)
+			if x := rt.ran["x"]; len(rt.ran) != 1 || string(x.Data) != string(c.with.Data) || !x.Shape.Equal(c.with.Shape) {
+				t.Errorf("ran with %v", rt.ran)
 			}
-			if a, b := g.Values[g.value(t, "found")].Bytes, g.Values[g.value(t, "y")].Bytes; a != 48 || b != 24 {
-				t.Errorf("sizes %v and %v, want 48B and 24B", a, b)
+			for name, want := range map[string]string{"found": "[2 ?] 48B", "b": "[?] 12B", "c": c.c, "y": "[1 4] 16B"} {
+				v := g.Values[g.value(t, name)]
+				if got := fmt.Sprint(v.Shape, " ", v.Bytes); got != want {
+					t.Errorf("%s is %s, want %s", name, got, want)
+				}
 			}
 		})
+	}
+}
+
+// TestWhatCannotBeSent: an input or answer that no tensor holds is refused,
+// a value inside only bars the cuts through it.
+func TestWhatCannotBeSent(t *testing.T) {
+	for _, c := range []struct {
+		info ValueInfo
+		ok   bool
+	}{
+		{ValueInfo{DType: tensor.Float32, Shape: tensor.Shape{-1}}, true},
+		{ValueInfo{DType: tensor.Float32, Shape: tensor.Shape{}}, true},
+		{ValueInfo{DType: tensor.Bool, Shape: tensor.Shape{2}}, true},
+		{ValueInfo{DType: tensor.Float16, Shape: tensor.Shape{1, 4}}, true},
+		{ValueInfo{DType: tensor.Float16, Shape: tensor.Shape{-1}}, false},
+		{ValueInfo{DType: tensor.BFloat16, Shape: tensor.Shape{}}, false},
+		{ValueInfo{DType: tensor.String, Shape: tensor.Shape{1}}, false},
+		{ValueInfo{}, false}, // a sequence
+	} {
+		rt := &fakeRuntime{infos: map[string]ValueInfo{"a": c.info, "y": c.info}, shapes: map[string]tensor.Shape{"a": {2}, "y": {2}}}
+		m := chain(17)
+		if cuts := graphOf(t, m, &fakeRuntime{infos: map[string]ValueInfo{"a": c.info}, shapes: rt.shapes}).Cuts(); (len(cuts) == 4) != c.ok {
+			t.Errorf("%v: %d cuts", c.info, len(cuts))
+		}
+		_, err := NewStore(t.TempDir()).Prepare(t.Context(), rt, recipe(m), nil)
+		if c.ok && err != nil {
+			t.Errorf("%v: %v", c.info, err)
+		} else if !c.ok {
+			wantError(t, err, Unsupported, `"y"`)
+		}
 	}
 }
 

@@ -13,8 +13,10 @@ import (
 
 	ort "github.com/yalue/onnxruntime_go"
 	"golang.org/x/sys/cpu"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/onnx"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes/ort/library"
 )
@@ -171,7 +173,38 @@ func (r *Runtime) Optimize(ctx context.Context, model []byte, folder, out, blob 
 	if err != nil {
 		return refused(err)
 	}
-	return s.Destroy()
+	if err := s.Destroy(); err != nil {
+		return err
+	}
+	return nameReorders(out)
+}
+
+// nameReorders names the ops that leave the blocked layout after what they
+// make. ONNX Runtime numbers them in the order of a hash table of addresses, so
+// that the same network would give another file each time.
+func nameReorders(path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	model := new(onnx.ModelProto)
+	if err := proto.Unmarshal(data, model); err != nil {
+		return err
+	}
+	changed := false
+	for _, n := range model.GetGraph().GetNode() {
+		if n.GetOpType() == "ReorderOutput" && len(n.Output) > 0 {
+			n.Name = proto.String("ReorderOutput/" + n.Output[0])
+			changed = true
+		}
+	}
+	if !changed {
+		return nil
+	}
+	if data, err = (proto.MarshalOptions{Deterministic: true}).Marshal(model); err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o644)
 }
 
 // refused turns ONNX Runtime's complaint about a model into one line.
