@@ -61,7 +61,7 @@ type Agent struct {
 	order    []uint64 // of plans, oldest first
 	epoch    uint64
 	profiles map[profileKey]Profile
-	links    map[partition.HostID]MeasuredLink
+	links    map[linkKey]MeasuredLink
 	sample   sampleOf
 	resting  map[partition.HostID]time.Time // hosts not to be dialled for a request before then
 	// measuring admits one measurement at a time: two would slow each other.
@@ -72,6 +72,8 @@ type profileKey struct {
 	model models.Digest
 	host  partition.HostID
 }
+
+type linkKey struct{ from, to partition.HostID }
 
 // sampleOf keeps every value of one graph on a sample input, for timing
 // segments of it.
@@ -112,7 +114,7 @@ func New(cfg Config) (*Agent, error) {
 	return &Agent{
 		cfg: cfg, log: cfg.Log,
 		graphs: map[models.Digest]*models.Graph{}, plans: map[uint64]*adopted{},
-		profiles: map[profileKey]Profile{}, links: map[partition.HostID]MeasuredLink{},
+		profiles: map[profileKey]Profile{}, links: map[linkKey]MeasuredLink{},
 		resting:   map[partition.HostID]time.Time{},
 		measuring: make(chan struct{}, 1),
 	}, nil

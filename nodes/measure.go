@@ -134,14 +134,14 @@ func (a *Agent) measureLinks(ctx context.Context, to []partition.HostID) ([]Meas
 }
 
 func (a *Agent) measureLink(ctx context.Context, host partition.HostID) (MeasuredLink, error) {
+	conn, err := a.reach(ctx, host)
+	if err != nil {
+		return MeasuredLink{}, a.failed("reach", err)
+	}
 	if err := a.net.Warm(ctx, host); err != nil {
 		return MeasuredLink{}, a.failed("warm link", err)
 	}
 	links, err := a.net.Probe(ctx, host)
-	if err != nil {
-		return MeasuredLink{}, a.failed("probe link", err)
-	}
-	conn, err := a.net.Conn(ctx, host)
 	if err != nil {
 		return MeasuredLink{}, a.failed("probe link", err)
 	}
@@ -160,9 +160,6 @@ func (a *Agent) measureLink(ctx context.Context, host partition.HostID) (Measure
 	if m.Out.Rate <= 0 || m.In.Rate <= 0 {
 		return m, a.failed("probe link", errors.New("the probe gave no rate"))
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.links[host] = m
 	return m, nil
 }
 
@@ -207,7 +204,7 @@ func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Value
 }
 
 func (a *Agent) askProfile(ctx context.Context, host partition.HostID, r profileRequest, report func(progress)) (Profile, error) {
-	conn, err := a.net.Conn(ctx, host)
+	conn, err := a.reach(ctx, host)
 	if err != nil {
 		return Profile{}, err
 	}
@@ -256,25 +253,40 @@ func (a *Agent) gatherLinks(ctx context.Context, hosts []partition.Host, refresh
 }
 
 func (a *Agent) linksOf(ctx context.Context, host partition.HostID, to []partition.HostID, refresh bool) ([]MeasuredLink, error) {
-	if host == a.cfg.ID {
-		var have []MeasuredLink
-		var want []partition.HostID
-		a.mu.Lock()
-		for _, h := range to {
-			if m, ok := a.links[h]; ok && !refresh {
-				have = append(have, m)
-			} else {
-				want = append(want, h)
-			}
+	var links []MeasuredLink
+	var want []partition.HostID
+	a.mu.Lock()
+	for _, h := range to {
+		if m, ok := a.links[linkKey{host, h}]; ok && !refresh {
+			links = append(links, m)
+		} else {
+			want = append(want, h)
 		}
-		a.mu.Unlock()
-		fresh, err := a.measureLinks(ctx, want)
-		return append(have, fresh...), err
 	}
-	conn, err := a.net.Conn(ctx, host)
+	a.mu.Unlock()
+	if len(want) == 0 {
+		return links, nil
+	}
+	fresh, err := a.askLinks(ctx, host, want)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, m := range fresh {
+		a.links[linkKey{host, m.Host}] = m
+	}
+	return append(links, fresh...), nil
+}
+
+func (a *Agent) askLinks(ctx context.Context, host partition.HostID, to []partition.HostID) ([]MeasuredLink, error) {
+	if host == a.cfg.ID {
+		return a.measureLinks(ctx, to)
+	}
+	conn, err := a.reach(ctx, host)
 	if err != nil {
 		a.log.Warn("links not measured, paths through the host are not considered", "host", host, "err", err)
-		return []MeasuredLink{}, nil //nolint:nilerr // said so; the rest can be planned
+		return nil, nil //nolint:nilerr // said so; the rest can be planned
 	}
 	var measured []MeasuredLink
 	reply, err := call(ctx, conn, request{kind: kindLinks, control: linksRequest{To: to}}, &measured)

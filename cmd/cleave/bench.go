@@ -67,18 +67,28 @@ experiment is about.`,
 }
 
 func newBenchList() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:     "list",
 		Short:   "List the experiments",
 		Example: "  cleave bench list",
 		Args:    exactArgs(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if asJSON {
+				list := []map[string]string{}
+				for _, b := range benches() {
+					list = append(list, map[string]string{"name": b.name, "about": b.about})
+				}
+				return printJSON(c.OutOrStdout(), list)
+			}
 			for _, b := range benches() {
 				fmt.Fprintf(c.OutOrStdout(), "%-10s %s\n", b.name, b.about)
 			}
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the list as JSON")
+	return c
 }
 
 func runBench(c *cobra.Command, f benchFlags, name string) error {
