@@ -4,8 +4,10 @@ package ort
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -47,6 +49,9 @@ func Open(cfg Config) (*Runtime, error) {
 	if _, err := os.Stat(cfg.Library); err != nil {
 		return nil, fmt.Errorf("ONNX Runtime: no library at %q; run: cleave setup", cfg.Library)
 	}
+	if truncated(cfg.Library) {
+		return nil, fmt.Errorf("ONNX Runtime: %s is truncated; run: cleave setup", cfg.Library)
+	}
 	ort.SetSharedLibraryPath(cfg.Library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
 		return nil, fmt.Errorf("ONNX Runtime: %s is not version %s or cannot be loaded (%s); run: cleave setup, or point CLEAVE_ONNXRUNTIME to a library of that version",
@@ -58,6 +63,16 @@ func Open(cfg Config) (*Runtime, error) {
 			cfg.Library, v, library.Version)
 	}
 	return r, nil
+}
+
+// truncated: an ELF file lacks its end, where its table of sections is. Loading
+// it would be a bus error.
+func truncated(path string) bool {
+	f, err := elf.Open(path)
+	if err == nil {
+		_ = f.Close()
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func sameMinor(a, b string) bool {
