@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,67 +46,71 @@ const (
 // Find resolves a name. description, if not "", is the path of a YAML that
 // replaces the one beside the model. Errors are one line.
 func Find(name, description string) (*Entry, error) {
-	e, err := findZoo(name)
+	e, about, err := findZoo(name)
 	if errors.Is(err, errNoZoo) {
-		e, err = findFile(name)
+		e, about, err = findFile(name)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if description != "" {
-		text, err := os.ReadFile(description)
-		if err != nil {
-			return nil, &models.Error{Op: "describe", Model: name, Kind: models.NotFound, Err: err}
-		}
-		if e.Pipeline, err = pipeline.Parse(text); err != nil {
-			return nil, &models.Error{Op: "describe", Model: name, Kind: models.Invalid, Err: fmt.Errorf("%s: %w", description, err)}
-		}
+	if description == "" {
+		e.Pipeline, e.Described, err = pipeline.For(about)
+	} else {
 		e.Described = description
+		e.Pipeline, err = pipeline.Read(description)
+	}
+	if err != nil {
+		kind := models.Invalid
+		if errors.Is(err, fs.ErrNotExist) {
+			kind = models.NotFound
+		}
+		return nil, &models.Error{Op: "describe", Model: name, Kind: kind, Err: err}
 	}
 	return e, nil
 }
 
 var errNoZoo = errors.New("not a zoo network")
 
-func findZoo(name string) (*Entry, error) {
+func findZoo(name string) (*Entry, pipeline.Model, error) {
 	name = strings.TrimPrefix(name, "zoo:")
 	if !slices.Contains(zoo.Names(), name) {
-		return nil, errNoZoo
+		return nil, pipeline.Model{}, errNoZoo
 	}
 	a, err := zoo.Describe(name)
 	if err != nil {
-		return nil, err
+		return nil, pipeline.Model{}, err
 	}
-	e := &Entry{
+	return &Entry{
 		Name: name, fingerprint: fmt.Sprintf("zoo %s %s seed %d", zooVersion, name, zooSeed),
-		Inputs: []models.ValueInfo{{Name: "input", DType: tensor.Float32, Shape: a.Input}},
+		Inputs:  []models.ValueInfo{{Name: "input", DType: tensor.Float32, Shape: a.Input}},
+		Outputs: []models.ValueInfo{{Name: "output", DType: tensor.Float32, Shape: tensor.Shape{1, int64(a.Classes)}}},
 		open: func() (*models.File, error) {
 			m, err := zoo.Build(name, zooSeed)
 			return &models.File{Proto: m}, err
 		},
-	}
-	e.Pipeline, e.Described, err = pipeline.For(pipeline.Model{Zoo: name})
-	return e, err
+	}, pipeline.Model{Zoo: name}, nil
 }
 
-func findFile(path string) (*Entry, error) {
-	if filepath.Ext(path) == "" {
+func findFile(path string) (*Entry, pipeline.Model, error) {
+	fail := func(err error) (*Entry, pipeline.Model, error) { return nil, pipeline.Model{}, err }
+	ending := filepath.Ext(path)
+	if ending == "" || ending != ".onnx" && !strings.ContainsRune(path, filepath.Separator) {
 		if _, err := os.Stat(path); err != nil {
-			return nil, &models.Error{Op: "find", Model: path, Kind: models.NotFound,
-				Err: fmt.Errorf("neither a file nor a network of the zoo (%s)", strings.Join(zoo.Names(), ", "))}
+			return fail(&models.Error{Op: "find", Model: path, Kind: models.NotFound,
+				Err: fmt.Errorf("neither a file nor a network of the zoo (%s)", strings.Join(zoo.Names(), ", "))})
 		}
 	}
 	f, err := models.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	fingerprint, err := models.FingerprintFiles(f)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	sum, err := models.HashFile(path)
 	if err != nil {
-		return nil, err
+		return fail(err)
 	}
 	e := &Entry{
 		Name:        strings.TrimSuffix(filepath.Base(path), filepath.Ext(path)),
@@ -114,11 +119,7 @@ func findFile(path string) (*Entry, error) {
 		fingerprint: fingerprint,
 		open:        func() (*models.File, error) { return models.ReadFile(path) },
 	}
-	e.Pipeline, e.Described, err = pipeline.For(pipeline.Model{Path: path, SHA256: sum, Inputs: ports(e.Inputs), Outputs: ports(e.Outputs)})
-	if err != nil {
-		return nil, &models.Error{Op: "describe", Model: path, Kind: models.Invalid, Err: err}
-	}
-	return e, nil
+	return e, pipeline.Model{Path: path, SHA256: sum, Inputs: ports(e.Inputs), Outputs: ports(e.Outputs)}, nil
 }
 
 func ports(infos []models.ValueInfo) []pipeline.Port {
@@ -183,11 +184,12 @@ func (e *Entry) imageShape() map[string]tensor.Shape {
 	if in.Channels == "grey" {
 		channels = 1
 	}
+	shape := slices.Clone(e.Inputs[0].Shape)
 	want := tensor.Shape{1, channels, int64(in.Height), int64(in.Width)}
-	if in.Layout == "nhwc" {
+	seen := in.Layout == "" && shape[1] != channels && shape[3] == channels
+	if in.Layout == "nhwc" || seen {
 		want = tensor.Shape{1, int64(in.Height), int64(in.Width), channels}
 	}
-	shape := slices.Clone(e.Inputs[0].Shape)
 	for i, d := range shape {
 		if d < 0 {
 			shape[i] = want[i]

@@ -59,6 +59,16 @@ func For(m Model) (Pipeline, string, error) {
 	return p, "built in: " + name, nil
 }
 
+// Read reads the description at path with what it refers to. An error names
+// the file.
+func Read(path string) (Pipeline, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Pipeline{}, fmt.Errorf("read the description: %w", err)
+	}
+	return beside(path, text)
+}
+
 func beside(path string, text []byte) (Pipeline, error) {
 	p, err := Parse(text)
 	if err != nil {
