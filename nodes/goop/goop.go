@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"image/color"
 	"image/draw"
 	"image/jpeg"
 	"image/png"
@@ -126,13 +125,10 @@ func RGB(dst []byte, img image.Image) {
 	b := img.Bounds()
 	switch src := img.(type) {
 	case *image.YCbCr:
-		i := 0
 		for y := b.Min.Y; y < b.Max.Y; y++ {
-			for x := b.Min.X; x < b.Max.X; x++ {
-				yi, ci := src.YOffset(x, y), src.COffset(x, y)
-				dst[i], dst[i+1], dst[i+2] = color.YCbCrToRGB(src.Y[yi], src.Cb[ci], src.Cr[ci])
-				i += 3
-			}
+			n := 3 * b.Dx()
+			ycbcrRow(dst[:n:n], src, y)
+			dst = dst[n:]
 		}
 	case *image.Gray:
 		i := 0
@@ -150,4 +146,45 @@ func RGB(dst []byte, img image.Image) {
 			copy(dst[j:j+3], flat.Pix[i:i+3])
 		}
 	}
+}
+
+// ycbcrRow converts one row as color.YCbCrToRGB does, to the bit. What the
+// chroma adds is computed once for the pixels that share it.
+func ycbcrRow(dst []byte, src *image.YCbCr, y int) {
+	x, end := src.Rect.Min.X, src.Rect.Max.X
+	luma := src.Y[src.YOffset(x, y):]
+	luma = luma[: end-x : end-x]
+	chroma := src.COffset(x, y)
+	shared := sharing(src.SubsampleRatio)
+	for n := shared - x%shared; len(luma) > 0; n = shared {
+		n = min(n, len(luma))
+		cb, cr := int32(src.Cb[chroma])-128, int32(src.Cr[chroma])-128
+		red, green, blue := 91881*cr, -22554*cb-46802*cr, 116130*cb
+		for i, v := range luma[:n] {
+			yy := int32(v) * 0x10101
+			p := dst[3*i : 3*i+3 : 3*i+3]
+			p[0], p[1], p[2] = clamp(yy+red), clamp(yy+green), clamp(yy+blue)
+		}
+		luma, dst = luma[n:], dst[3*n:]
+		chroma++
+	}
+}
+
+// sharing is how many pixels of a row have one chroma sample in common.
+func sharing(r image.YCbCrSubsampleRatio) int {
+	switch r {
+	case image.YCbCrSubsampleRatio444, image.YCbCrSubsampleRatio440:
+		return 1
+	case image.YCbCrSubsampleRatio411, image.YCbCrSubsampleRatio410:
+		return 4
+	}
+	return 2
+}
+
+// clamp takes the integer part of a 16.16 fixed-point number to 0..255.
+func clamp(v int32) uint8 {
+	if uint32(v)&0xff000000 == 0 {
+		return uint8(v >> 16)
+	}
+	return uint8(^(v >> 31))
 }

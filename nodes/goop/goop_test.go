@@ -76,6 +76,35 @@ func TestColourJPEGMatchesTheStandardLibrary(t *testing.T) {
 	}
 }
 
+// TestEveryChromaLayoutConvertsAsTheStandardLibraryDoes, also where a row
+// starts in the middle of a chroma sample.
+func TestEveryChromaLayoutConvertsAsTheStandardLibraryDoes(t *testing.T) {
+	for _, ratio := range []image.YCbCrSubsampleRatio{
+		image.YCbCrSubsampleRatio444, image.YCbCrSubsampleRatio422, image.YCbCrSubsampleRatio420,
+		image.YCbCrSubsampleRatio440, image.YCbCrSubsampleRatio411, image.YCbCrSubsampleRatio410,
+	} {
+		whole := image.NewYCbCr(image.Rect(0, 0, 23, 9), ratio)
+		for i, plane := range [][]byte{whole.Y, whole.Cb, whole.Cr} {
+			for k := range plane {
+				plane[k] = byte(k*(37+i) + 11*i)
+			}
+		}
+		for _, r := range []image.Rectangle{whole.Rect, image.Rect(3, 1, 22, 8)} {
+			src := whole.SubImage(r).(*image.YCbCr)
+			got := make([]byte, 3*r.Dx()*r.Dy())
+			RGB(got, src)
+			for i := range r.Dx() * r.Dy() {
+				c := src.YCbCrAt(r.Min.X+i%r.Dx(), r.Min.Y+i/r.Dx())
+				want := [3]byte{}
+				want[0], want[1], want[2] = color.YCbCrToRGB(c.Y, c.Cb, c.Cr)
+				if [3]byte(got[3*i:]) != want {
+					t.Fatalf("%v %v: pixel %d is %v, want %v", ratio, r, i, got[3*i:3*i+3], want)
+				}
+			}
+		}
+	}
+}
+
 func TestBadImagesAreRefused(t *testing.T) {
 	var buf bytes.Buffer
 	if err := jpeg.Encode(&buf, image.NewGray(image.Rect(0, 0, 64, 64)), nil); err != nil {
