@@ -133,9 +133,9 @@ func (r Recipe) key(rt Runtime) (string, error) {
 }
 
 func build(ctx context.Context, rt Runtime, r Recipe, dir string) error {
-	b := &builder{ctx: ctx, rt: rt, r: r, dir: dir, a: newAssembly(r.Name, r.Form)}
+	b := &builder{rt: rt, r: r, dir: dir, a: newAssembly(r.Name, r.Form)}
 	b.a.g.dir = dir
-	err := b.run()
+	err := b.run(ctx)
 	var known *Error
 	if err == nil || errors.As(err, &known) || ctx.Err() != nil {
 		return err
@@ -144,7 +144,6 @@ func build(ctx context.Context, rt Runtime, r Recipe, dir string) error {
 }
 
 type builder struct {
-	ctx context.Context
 	rt  Runtime
 	r   Recipe
 	dir string
@@ -153,7 +152,7 @@ type builder struct {
 	hashes [][]byte
 }
 
-func (b *builder) run() error {
+func (b *builder) run(ctx context.Context) error {
 	file, err := b.r.Open()
 	if err != nil {
 		return err
@@ -162,11 +161,11 @@ func (b *builder) run() error {
 		return err
 	}
 	if b.r.Around != nil {
-		if err := b.front(file); err != nil {
+		if err := b.front(ctx, file); err != nil {
 			return err
 		}
 	}
-	outputs, err := b.part("network", file)
+	outputs, err := b.part(ctx, "network", file)
 	if err != nil {
 		return err
 	}
@@ -176,7 +175,7 @@ func (b *builder) run() error {
 			return err
 		}
 		if back != nil {
-			if _, err := b.part("back", &File{Proto: back, Folder: b.dir}); err != nil {
+			if _, err := b.part(ctx, "back", &File{Proto: back, Folder: b.dir}); err != nil {
 				return err
 			}
 		}
@@ -185,7 +184,7 @@ func (b *builder) run() error {
 	if err != nil {
 		return err
 	}
-	if err := b.learnSizes(g); err != nil {
+	if err := b.learnSizes(ctx, g); err != nil {
 		return err
 	}
 	for _, id := range slices.Concat(g.Inputs, g.Outputs) {
@@ -202,7 +201,7 @@ func (b *builder) run() error {
 }
 
 // front puts decoding and preprocessing before the network's only input.
-func (b *builder) front(file *File) error {
+func (b *builder) front(ctx context.Context, file *File) error {
 	inputs := file.Inputs()
 	if len(inputs) != 1 {
 		return nil // several inputs: tensors come as they are
@@ -213,25 +212,25 @@ func (b *builder) front(file *File) error {
 	}
 	f := &File{Proto: front, Folder: b.dir}
 	b.a.decode(f.Inputs()[0])
-	_, err = b.part("front", f)
+	_, err = b.part(ctx, "front", f)
 	return err
 }
 
 // part canonicalises one model, adds it to the graph and returns its outputs.
-func (b *builder) part(name string, f *File) ([]ValueInfo, error) {
+func (b *builder) part(ctx context.Context, name string, f *File) ([]ValueInfo, error) {
 	model, err := proto.Marshal(f.Proto)
 	if err != nil {
 		return nil, err
 	}
 	file, blob := name+".onnx", name+".bin"
-	if err := b.rt.Optimize(b.ctx, model, f.Folder, filepath.Join(b.dir, file), blob, b.r.Form); err != nil {
+	if err := b.rt.Optimize(ctx, model, f.Folder, filepath.Join(b.dir, file), blob, b.r.Form); err != nil {
 		return nil, err
 	}
 	p, err := readPart(b.dir, file)
 	if err != nil {
 		return nil, err
 	}
-	infos, err := b.discover(p)
+	infos, err := b.discover(ctx, p)
 	if err != nil {
 		return nil, err
 	}

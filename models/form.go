@@ -13,11 +13,11 @@ import (
 type Form string
 
 const (
-	// Portable: optimised at EXTENDED; each host loads its segments at ALL for
+	// Portable is optimised at EXTENDED; each host loads its segments at ALL for
 	// its own CPU. Answers differ from the uncut network's by rounding only,
 	// at most 1e-5 of the largest magnitude.
 	Portable Form = "portable"
-	// Exact: optimised at ALL for one set of CPU features and loaded as it is.
+	// Exact is optimised at ALL for one set of CPU features and loaded as it is.
 	// Answers are bit-identical to the uncut network's; every host must have
 	// the CPU features of the host that made the form.
 	Exact Form = "exact"

@@ -4,11 +4,11 @@ import (
 	"github.com/cleaveml/cleave/models/tensor"
 )
 
-// OpID is an index into Graph.Ops; ValueID into Graph.Values.
-type (
-	OpID    int
-	ValueID int
-)
+// OpID is an index into Graph.Ops.
+type OpID int
+
+// ValueID is an index into Graph.Values.
+type ValueID int
 
 // FromInput is the Producer of a value that the caller supplies.
 const FromInput OpID = -1
@@ -56,7 +56,7 @@ type Value struct {
 	Raw bool `json:"raw,omitempty"`
 }
 
-// Movable: v is a tensor of numbers that a runtime hands over. One of half
+// Movable reports whether v is a tensor of numbers that a runtime hands over. One of half
 // precision needs a shape that is known before the run and no scalar's, which
 // is what ONNX Runtime's binding for Go takes.
 func (v Value) Movable() bool {

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"context"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -12,7 +13,7 @@ import (
 // discover asks the runtime for dtype and shape of every value: all of them
 // are appended to the model as outputs without a type, which it infers. Where
 // not even the rank can be inferred, the shape is nil.
-func (b *builder) discover(p *part) (map[string]ValueInfo, error) {
+func (b *builder) discover(ctx context.Context, p *part) (map[string]ValueInfo, error) {
 	var wanted []ValueInfo
 	for _, n := range p.model.Graph.Node {
 		for _, out := range n.Output {
@@ -25,7 +26,7 @@ func (b *builder) discover(p *part) (map[string]ValueInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := b.rt.Outputs(b.ctx, model, b.dir)
+	found, err := b.rt.Outputs(ctx, model, b.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func (b *builder) discover(p *part) (map[string]ValueInfo, error) {
 	if model, err = p.shapes(scalars); err != nil {
 		return nil, err
 	}
-	shapes, err := b.rt.Outputs(b.ctx, model, b.dir)
+	shapes, err := b.rt.Outputs(ctx, model, b.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func (p *part) shapes(of []ValueInfo) ([]byte, error) {
 // learnSizes runs the graph once where the size of a value is not known before
 // the run, the number of boxes left by suppression for example. An unknown
 // rank is learned as well.
-func (b *builder) learnSizes(g *Graph) error {
+func (b *builder) learnSizes(ctx context.Context, g *Graph) error {
 	for i, p := range g.parts {
 		var open []ValueID
 		for id, v := range g.Values {
@@ -106,7 +107,7 @@ func (b *builder) learnSizes(g *Graph) error {
 		if err != nil {
 			return err
 		}
-		outs, err := b.rt.RunOnce(b.ctx, model, b.dir, b.sample(g, p))
+		outs, err := b.rt.RunOnce(ctx, model, b.dir, b.sample(g, p))
 		if err != nil {
 			return err
 		}

@@ -166,9 +166,15 @@ func TestTwoAtOnce(t *testing.T) {
 	}
 }
 
-// TestDamageIsReportedAndMended damages a stored model in several ways: the
-// next Prepare says so and builds it again, Open and List report it.
-func TestDamageIsReportedAndMended(t *testing.T) {
+// damage is something that happens to a stored model's folder.
+type damage struct {
+	name     string
+	do       func(*testing.T, string)
+	says     string
+	unlisted bool // List, which reads manifests only, notices
+}
+
+func damages() []damage {
 	change := func(file string, how func([]byte) []byte) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
 			path := filepath.Join(dir, file)
@@ -191,12 +197,7 @@ func TestDamageIsReportedAndMended(t *testing.T) {
 	replace := func(old, with string) func([]byte) []byte {
 		return func(b []byte) []byte { return []byte(strings.Replace(string(b), old, with, 1)) }
 	}
-	for _, c := range []struct {
-		name     string
-		damage   func(*testing.T, string)
-		says     string
-		unlisted bool // List, which reads manifests only, notices
-	}{
+	return []damage{
 		{"no manifest", remove(manifest), "no readable manifest", true},
 		{"half a manifest", change(manifest, half), "damaged manifest", true},
 		{"an empty manifest", change(manifest, func([]byte) []byte { return []byte("{}") }), "damaged manifest", true},
@@ -209,14 +210,20 @@ func TestDamageIsReportedAndMended(t *testing.T) {
 		{"half a network", change("network.onnx", half), "network.onnx", false},
 		{"no blob", remove("network.bin"), "network.bin is missing", false},
 		{"half a blob", change("network.bin", half), "beyond the end of network.bin", false},
-	} {
+	}
+}
+
+// TestDamageIsReportedAndMended damages a stored model in several ways: the
+// next Prepare says so and builds it again, Open and List report it.
+func TestDamageIsReportedAndMended(t *testing.T) {
+	for _, c := range damages() {
 		t.Run(c.name, func(t *testing.T) {
 			rt, s := &fakeRuntime{}, NewStore(t.TempDir())
 			g, err := s.Prepare(t.Context(), rt, recipe(heavy()), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.damage(t, folder(t, s))
+			c.do(t, folder(t, s))
 			if list, err := s.List(); (err != nil) != c.unlisted || (len(list) == 0) != c.unlisted {
 				t.Errorf("listed %d, %v", len(list), err)
 			}

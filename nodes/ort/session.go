@@ -213,13 +213,12 @@ func (s *Session) Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Ten
 	if err := s.check(inputs); err != nil {
 		return nil, err
 	}
+	defer s.releaseInputs()
 	for i, t := range inputs {
-		v, err := wrap(t)
-		if err != nil {
+		var err error
+		if s.inputs[i], err = wrap(t); err != nil {
 			return nil, err
 		}
-		s.inputs[i] = v
-		defer discard(v)
 	}
 	s.release()
 	copy(s.outputs, s.bound)
@@ -227,6 +226,16 @@ func (s *Session) Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Ten
 		return nil, err
 	}
 	return s.result, s.collect()
+}
+
+// releaseInputs frees what was made over the caller's tensors.
+func (s *Session) releaseInputs() {
+	for i, v := range s.inputs {
+		if v != nil {
+			discard(v)
+		}
+		s.inputs[i] = nil
+	}
 }
 
 // runUntil runs the session, and stops the run when ctx ends.

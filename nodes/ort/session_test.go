@@ -350,7 +350,7 @@ func TestRunAllocatesLittle(t *testing.T) {
 		m.Output("y")
 		s, _ := load(t, rt, prepare(t, rt, m, models.Portable))
 		in := []tensor.Tensor{wave(1, 3, int64(side), int64(side))}
-		ctx := context.Background() //nolint:usetesting // one that cannot end
+		ctx := context.Background()
 		if n := testing.AllocsPerRun(50, func() { mustRun(t, s, ctx, in) }); n > 12 {
 			t.Errorf("%d×%d: %v allocations per run", side, side, n)
 		}
