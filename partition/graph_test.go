@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cleaveml/cleave/models/tensor"
 	"pgregory.net/rapid"
+
+	"github.com/cleaveml/cleave/models/tensor"
 )
 
 // smallProblem draws a valid problem of 1–9 ops on 1–4 hosts: a DAG whose

@@ -67,7 +67,7 @@ func command(t *testing.T, words []string) string {
 	if err != nil {
 		return err.Error() + "\n"
 	}
-	print := func(plan Plan, err error) string {
+	line := func(plan Plan, err error) string {
 		if err != nil {
 			return err.Error() + "\n"
 		}
@@ -76,19 +76,19 @@ func command(t *testing.T, words []string) string {
 	var out strings.Builder
 	switch words[0] {
 	case "solve":
-		return print(Solve(p))
+		return line(Solve(p))
 	case "strategies":
 		for _, s := range Strategies() {
-			out.WriteString(fmt.Sprintf("%-11s  ", s.Name) + print(s.Strategy(p)))
+			out.WriteString(fmt.Sprintf("%-11s  ", s.Name) + line(s.Strategy(p)))
 		}
 	case "paths":
 		for _, plan := range SolvePaths(p) {
-			out.WriteString(print(plan, nil))
+			out.WriteString(line(plan, nil))
 		}
 	case "shortlist":
 		k, _ := strconv.Atoi(o["k"])
 		for _, plan := range Shortlist(p, k) {
-			out.WriteString(fmt.Sprintf("%-10s  ", plan.Strategy) + print(plan, nil))
+			out.WriteString(fmt.Sprintf("%-10s  ", plan.Strategy) + line(plan, nil))
 		}
 	case "picture":
 		plan, err := Solve(p)

@@ -62,9 +62,9 @@ func TestGolden(t *testing.T) {
 			return f
 		},
 	}
-	for name, make := range frames {
+	for name, build := range frames {
 		t.Run(name, func(t *testing.T) {
-			got := encodeFrame(t, make())
+			got := encodeFrame(t, build())
 			path := filepath.Join("testdata", name+".hex")
 			if *rewrite {
 				if err := os.WriteFile(path, []byte(hex.Dump(got)), 0o644); err != nil {
@@ -115,7 +115,7 @@ func TestReadSequence(t *testing.T) {
 		f.Release()
 		f.Release()
 	}
-	if _, err := r.Read(); err != io.EOF {
+	if _, err := r.Read(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 }

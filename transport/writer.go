@@ -69,7 +69,8 @@ func (w *Writer) Write(f *Frame) (tensor.Bytes, error) {
 	total := prefix + header + int(payload)
 	head := take(min(total, prefix+header+gather))
 	defer head.free()
-	b := append(head.b, magic...)
+	b := head.b
+	b = append(b, magic...)
 	b = append(b, envelope)
 	b = binary.BigEndian.AppendUint32(b, uint32(header))
 	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, f.Header)

@@ -45,13 +45,13 @@ func BenchmarkRequest(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
-				request(b, ctx, c, x)
+				request(ctx, b, c, x)
 			}
 		})
 	}
 }
 
-func request(b *testing.B, ctx context.Context, c transport.Conn, x tensor.Tensor) {
+func request(ctx context.Context, b *testing.B, c transport.Conn, x tensor.Tensor) {
 	s, err := c.Open(ctx)
 	if err != nil {
 		b.Fatal(err)

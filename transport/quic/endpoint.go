@@ -23,7 +23,7 @@ type Endpoint struct {
 	instance uint64
 	tr       *quicgo.Transport
 	ln       *quicgo.Listener
-	ctx      context.Context // done when the endpoint closes
+	ctx      context.Context //nolint:containedctx // of all goroutines: done when the endpoint closes
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // every goroutine of the endpoint
 

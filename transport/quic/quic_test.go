@@ -3,7 +3,6 @@ package quic
 import (
 	"context"
 	"net"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,7 +20,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // network lets hosts find each other.
 type network struct {
 	dirs  [2]string // of two authorities
-	mu    sync.Mutex
 	hosts []*host
 }
 

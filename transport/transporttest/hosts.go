@@ -16,11 +16,11 @@ func thirdSendFails(t *testing.T, host Factory) {
 	a, b := host(t, "a", Options{}), host(t, "b", Options{Handler: echo})
 	s := open(t, a, "b")
 	for range 2 {
-		send(t, s, zeros("run", 1000))
+		send(t, s, zeros(1000))
 		receive(t, s)
 	}
 	b.Kill()
-	err := s.Send(context10s(t), zeros("run", 1000)) // may still be handed over
+	err := s.Send(context10s(t), zeros(1000)) // may still be handed over
 	if err == nil {
 		_, err = s.Receive(context10s(t))
 	}
@@ -37,9 +37,9 @@ func peerDies(t *testing.T, host Factory) {
 	}
 	a, b := host(t, "a", Options{}), host(t, "b", Options{Handler: slow})
 	s := open(t, a, "b")
-	send(t, s, zeros("run", 10))
+	send(t, s, zeros(10))
 	result := make(chan error, 1)
-	go func() { result <- s.Send(context10s(t), zeros("run", 256<<20)) }()
+	go func() { result <- s.Send(context10s(t), zeros(256<<20)) }()
 	await(t, began, "the handler")
 	b.Kill()
 	wantKind(t, await(t, result, "the sender"), transport.Broken)
@@ -64,13 +64,13 @@ func clientWithoutAddress(t *testing.T, host Factory) {
 	_, err := b.Conn(context10s(t), "app")
 	wantKind(t, err, transport.Unreachable)
 	s := open(t, a, "b")
-	send(t, s, zeros("run", 10))
+	send(t, s, zeros(10))
 	receive(t, s)
 	if p := await(t, peers, "the handler"); p.ID != "app" || p.Role != transport.Client {
 		t.Errorf("the peer is %+v", p)
 	}
 	back := open(t, b, "app") // now that it has dialled in
-	send(t, back, zeros("run", 10))
+	send(t, back, zeros(10))
 	receive(t, back)
 }
 
@@ -125,7 +125,7 @@ func bothDial(t *testing.T, host Factory) {
 			return
 		}
 		defer s.Cancel(transport.CancelUnwanted)
-		if err := s.Send(ctx, zeros("run", 1000)); err != nil {
+		if err := s.Send(ctx, zeros(1000)); err != nil {
 			t.Error(err)
 			return
 		}
@@ -148,7 +148,7 @@ func restart(t *testing.T, host Factory) {
 	a := host(t, "a", Options{Observe: func(e transport.Event) { ups <- e }})
 	b := host(t, "b", Options{Handler: echo})
 	s := open(t, a, "b")
-	send(t, s, zeros("run", 10))
+	send(t, s, zeros(10))
 	receive(t, s)
 	if _, ok := await(t, ups, "the first connection").(transport.PeerUp); !ok {
 		t.Error("the first event is no PeerUp")
@@ -161,7 +161,7 @@ func restart(t *testing.T, host Factory) {
 	}
 	host(t, "b", Options{Handler: echo, Again: true})
 	s = open(t, a, "b")
-	send(t, s, zeros("run", 10))
+	send(t, s, zeros(10))
 	receive(t, s)
 }
 
@@ -174,7 +174,7 @@ func closeEndsHandlers(t *testing.T, host Factory) {
 		close(ended)
 	}})
 	s := open(t, a, "b")
-	send(t, s, zeros("run", 10))
+	send(t, s, zeros(10))
 	await(t, began, "the handler")
 	if err := b.Close(); err != nil {
 		t.Fatal(err)

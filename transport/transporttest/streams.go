@@ -60,7 +60,7 @@ func concurrentStreams(t *testing.T, host Factory) {
 		}
 		defer s.Cancel(transport.CancelUnwanted)
 		for k := range 3 {
-			f := zeros("run", 1000*i+k)
+			f := zeros(1000*i + k)
 			f.Header.RequestId = uint64(100*i + k)
 			if err := s.Send(ctx, f); err != nil {
 				return err
@@ -109,7 +109,7 @@ func cancelReachesPeer(t *testing.T, host Factory) {
 	seen := make(chan error, 1)
 	a, _ := host(t, "a", Options{}), host(t, "b", Options{Handler: patient(seen)})
 	s := open(t, a, "b")
-	send(t, s, zeros("run", 10))
+	send(t, s, zeros(10))
 	ctx, cancel := context.WithCancel(context10s(t))
 	time.AfterFunc(20*time.Millisecond, cancel)
 	_, err := s.Receive(ctx)
@@ -123,7 +123,7 @@ func deadlineReachesPeer(t *testing.T, host Factory) {
 	seen := make(chan error, 1)
 	a, _ := host(t, "a", Options{}), host(t, "b", Options{Handler: patient(seen)})
 	s := open(t, a, "b")
-	send(t, s, zeros("run", 10))
+	send(t, s, zeros(10))
 	ctx, cancel := context.WithTimeout(context10s(t), 20*time.Millisecond)
 	defer cancel()
 	_, err := s.Receive(ctx)
@@ -154,7 +154,7 @@ func halfClose(t *testing.T, host Factory) {
 	a, _ := host(t, "a", Options{}), host(t, "b", Options{Handler: count})
 	s := open(t, a, "b")
 	for range 5 {
-		send(t, s, zeros("run", 100))
+		send(t, s, zeros(100))
 	}
 	if err := s.CloseSend(); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func halfClose(t *testing.T, host Factory) {
 func handlerReturnsEarly(t *testing.T, host Factory) {
 	a, _ := host(t, "a", Options{}), host(t, "b", Options{Handler: func(ctx context.Context, _ transport.Peer, s transport.Stream) {}})
 	s := open(t, a, "b")
-	send(t, s, zeros("run", 10))
+	send(t, s, zeros(10))
 	_, err := s.Receive(context10s(t))
 	wantKind(t, err, transport.Broken)
 }
@@ -200,7 +200,7 @@ func measured(t *testing.T, host Factory) {
 	c := must[transport.Conn](t)(a.Conn(ctx, "b"))
 	for range 2 {
 		s := open(t, a, "b")
-		send(t, s, zeros("run", 1<<20))
+		send(t, s, zeros(1<<20))
 		got := receive(t, s)
 		if got.Header.Timings.GetTransfer().GetBytes() < 1<<20 {
 			t.Errorf("the reply does not tell how the request arrived: %v", got.Header.Timings)

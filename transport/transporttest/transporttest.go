@@ -127,8 +127,8 @@ func receive(t *testing.T, s transport.Stream) *transport.Frame {
 }
 
 // zeros returns a frame with one raw tensor of this size.
-func zeros(kind string, size int) *transport.Frame {
-	f := transport.NewFrame(kind)
+func zeros(size int) *transport.Frame {
+	f := transport.NewFrame("run")
 	if err := f.Add("x", transport.Raw, tensor.FromBytes(make([]byte, size))); err != nil {
 		panic(err) // a byte tensor always fits
 	}
