@@ -43,11 +43,18 @@ func NewProblem(g *models.Graph, hosts []partition.Host, links [][]partition.Lin
 		if given, ok := inputs[models.ValueID(i)]; ok {
 			size = given
 		}
+		if !v.Movable() {
+			size = immovable
+		}
 		value.Encodings = encodingsOf(models.ValueID(i), size, profiles)
 		p.Values = append(p.Values, value)
 	}
 	return p, nil
 }
+
+// immovable is the size by which a value that cannot leave its host, a
+// sequence for example, is priced: no plan that cuts through it is ever best.
+const immovable tensor.Bytes = 1 << 34
 
 // encodingsOf merges what the hosts measured of a value's codecs: sizes from
 // the origin, which has the data, times from each.
