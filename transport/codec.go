@@ -20,8 +20,8 @@ const (
 	// relative error ≤ 2⁻¹¹ for 2⁻¹⁴ ≤ |x| ≤ 65504, absolute error ≤ 2⁻²⁵
 	// below. Infinities and NaNs survive; larger finite values are refused.
 	FP16 Codec = "fp16"
-	// Zstd shuffles bytes by their place in the element, then compresses.
-	// Lossless, bit by bit.
+	// Zstd sorts bytes by their place in the element and compresses each of
+	// these planes, one zstd frame after the other. Lossless, bit by bit.
 	Zstd Codec = "zstd"
 	// FP16Zstd is FP16, then Zstd.
 	FP16Zstd Codec = "fp16+zstd"
@@ -57,10 +57,13 @@ func maxEncoded(c Codec, raw int) int {
 		raw /= 2
 	}
 	if c.compressed() {
-		raw += raw/256 + 64 // a zstd block header is 3 bytes per 128 KiB at worst
+		raw += raw/256 + 64*maxPlanes // a zstd block header is 3 bytes per 128 KiB at worst
 	}
 	return raw
 }
+
+// maxPlanes is the size of the largest element: each of its bytes is a plane.
+const maxPlanes = 8
 
 // coder is the reusable state of compression.
 type coder struct {
@@ -72,7 +75,7 @@ type coder struct {
 // coders keeps idle coders; it holds no state between two uses.
 var coders = sync.Pool{New: func() any {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true))
+		zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true), zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		panic(err) // the options are constants
 	}
@@ -124,7 +127,12 @@ func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 		shuffle(shuffled, src, size)
 		src = shuffled
 	}
-	return k.enc.EncodeAll(src, dst), nil
+	// Each plane is a frame of its own: the exponents of dense floats compress,
+	// the mantissas do not, and in one block they would spoil each other.
+	for plane := len(src) / size; len(src) > 0; src = src[plane:] {
+		dst = k.enc.EncodeAll(src[:plane], dst)
+	}
+	return dst, nil
 }
 
 // Decode fills dst, which has exactly the tensor's raw size, with elements of
