@@ -34,7 +34,7 @@ func TestPaceStretchesWork(t *testing.T) {
 	if spent.Work() < 16*cpu || len(spent.Phases) != 3 || spent.Phases[0] < 8*cpu {
 		t.Errorf("spent %v", spent)
 	}
-	if d, err := p.Time(t.Context(), func() error { burn(cpu); return nil }); err != nil || d < 8*cpu {
+	if d, err := p.Time(t.Context(), 0, func() error { burn(cpu); return nil }); err != nil || d < 8*cpu {
 		t.Errorf("timed %v, %v", d, err)
 	}
 }

@@ -21,7 +21,9 @@ type job struct {
 	rawStays bool
 	given    func(models.ValueID) bool // what arrives with the request
 	values   Values
-	decode   func() error // fills values with what is given; may be nil
+	decode   func() error     // fills values with what is given; may be nil
+	behind   []models.OpID    // the ops of the steps after this host's, ascending
+	onward   []models.ValueID // what they need of this host
 }
 
 // newJob resolves the steps' ops and checks that together they can run: every
@@ -46,13 +48,20 @@ func newJob(g *models.Graph, steps []step, rawStays bool, given func(models.Valu
 		}
 		j.rest = append(j.rest, ops)
 	}
+	if j.behind = union(j.rest[1:], len(g.Ops)); len(j.behind) > 0 {
+		seg, err := g.Segment(j.behind)
+		if err != nil {
+			return nil, err
+		}
+		j.onward = seg.Inputs
+	}
 	return j, nil
 }
 
-// behind lists the ops of the steps after this host's, ascending.
-func (j *job) behind() []models.OpID {
-	var in = make([]bool, len(j.g.Ops))
-	for _, ops := range j.rest[1:] {
+// union of sets of ops, ascending.
+func union(sets [][]models.OpID, n int) []models.OpID {
+	in := make([]bool, n)
+	for _, ops := range sets {
 		for _, op := range ops {
 			in[op] = true
 		}
@@ -71,11 +80,11 @@ func (j *job) behind() []models.OpID {
 // answers are the values of the graph's outputs that these steps make.
 func (a *Agent) execute(ctx context.Context, j *job) (Values, []HostReport, error) {
 	report := HostReport{Host: a.cfg.ID, Ops: len(j.rest[0])}
-	behind := j.behind()
+	behind := j.behind
 	var next *transport.Frame
-	encode := func() (err error) { return nil }
+	var encode func() error
 	if len(behind) > 0 {
-		encode = func() (err error) { next, err = j.frame(behind); return err }
+		encode = func() (err error) { next, err = j.frame(); return err }
 	}
 	spent, err := a.runStep(ctx, j, encode)
 	if err != nil {
@@ -128,13 +137,9 @@ func (a *Agent) runStep(ctx context.Context, j *job, encode func() error) (Spent
 }
 
 // frame encodes what the ops behind need of this host's values.
-func (j *job) frame(behind []models.OpID) (*transport.Frame, error) {
-	seg, err := j.g.Segment(behind)
-	if err != nil {
-		return nil, err
-	}
+func (j *job) frame() (*transport.Frame, error) {
 	f := transport.NewFrame(kindSegment)
-	for _, id := range seg.Inputs {
+	for _, id := range j.onward {
 		v := j.g.Values[id]
 		if v.Raw && j.rawStays {
 			f.Release()

@@ -47,10 +47,11 @@ func (s Spent) Work() time.Duration {
 }
 
 // Do runs the phases of one piece of work, one after the other, in one compute
-// slot. A nil phase takes no time. Do returns the first error, or ctx's if no
-// slot came free in time.
+// slot, and holds it until the work would have been done at this pace. A nil
+// phase takes no time. Do returns the first error, or ctx's if no slot came
+// free in time.
 func (p *Pace) Do(ctx context.Context, phases ...func() error) (Spent, error) {
-	var s Spent
+	s := Spent{Phases: make([]time.Duration, len(phases))}
 	start := time.Now()
 	select {
 	case p.slots <- struct{}{}:
@@ -58,30 +59,47 @@ func (p *Pace) Do(ctx context.Context, phases ...func() error) (Spent, error) {
 		return Spent{Queue: time.Since(start)}, ctx.Err()
 	}
 	defer func() { <-p.slots }()
-	s.Queue = time.Since(start)
-	for _, work := range phases {
-		begin := time.Now()
-		if work != nil {
-			cpu, err := cpuTime(work)
-			if err == nil {
-				err = p.stretch(ctx, cpu)
-			}
-			if err != nil {
-				return s, err
-			}
+	begin := time.Now()
+	s.Queue = begin.Sub(start)
+	var extra time.Duration
+	for i, work := range phases {
+		if work == nil {
+			continue
 		}
-		s.Phases = append(s.Phases, time.Since(begin))
+		before := time.Now()
+		cpu, err := cpuTime(work)
+		if err != nil {
+			return s, err
+		}
+		more := time.Duration(float64(cpu) * (p.factor - 1))
+		s.Phases[i] = time.Since(before) + more
+		extra += more
 	}
-	return s, nil
+	return s, p.stretch(ctx, extra)
 }
 
+// fine is what timers of the Go runtime may be late by: the last stretch of a
+// wait that long is left to the system, which is exact to some 50 µs.
+const fine = 1500 * time.Microsecond
+
 // stretch holds the slot for the rest of the emulated time.
-func (p *Pace) stretch(ctx context.Context, cpu time.Duration) error {
-	extra := time.Duration(float64(cpu) * (p.factor - 1))
+func (p *Pace) stretch(ctx context.Context, extra time.Duration) error {
 	if extra <= 0 {
 		return nil
 	}
-	t := time.NewTimer(extra)
+	end := time.Now().Add(extra)
+	if extra > fine {
+		if err := wait(ctx, extra-fine); err != nil {
+			return err
+		}
+	}
+	nap(time.Until(end))
+	return nil
+}
+
+// wait returns after d, or with ctx's error.
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -91,19 +109,17 @@ func (p *Pace) stretch(ctx context.Context, cpu time.Duration) error {
 	}
 }
 
-// Time runs work once, without stretching it, and returns how long it would
-// take at this pace. Other work waits meanwhile, so that it is measured alone.
-func (p *Pace) Time(ctx context.Context, work func() error) (time.Duration, error) {
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return 0, ctx.Err()
+// Time runs work once on a rested host and returns how long it takes at this
+// pace. A request finds a host that has waited for it, with a slower clock and
+// colder caches than a loop has; on this a profile has to agree with reality.
+func (p *Pace) Time(ctx context.Context, rest time.Duration, work func() error) (time.Duration, error) {
+	if rest > 0 {
+		if err := wait(ctx, rest); err != nil {
+			return 0, err
+		}
 	}
-	defer func() { <-p.slots }()
-	begin := time.Now()
-	cpu, err := cpuTime(work)
-	wall := time.Since(begin)
-	return wall + time.Duration(float64(cpu)*(p.factor-1)), err
+	s, err := p.Do(ctx, work)
+	return s.Work(), err
 }
 
 // cpuTime returns the CPU time of the calling thread that work takes. ONNX

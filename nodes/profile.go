@@ -196,6 +196,10 @@ func (c *Compute) timeSegments(ctx context.Context, g *models.Graph, segments []
 	return times, nil
 }
 
+// rest is how long the host waits before a timed run, about as long as between
+// the frames of a camera.
+const rest = 40 * time.Millisecond
+
 func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments [][]models.OpID, sample Values, runs int, times []time.Duration) error {
 	all := make([][]time.Duration, len(segments))
 	var loaded []*Loaded
@@ -217,7 +221,9 @@ func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments []
 			for _, id := range l.Segment.Inputs {
 				values[id] = sample[id]
 			}
-			d, err := c.pace.Time(ctx, func() error { return l.compute(ctx, values) })
+			l.run.Lock() // a request may run the same session
+			d, err := c.pace.Time(ctx, rest, func() error { return l.compute(ctx, values) })
+			l.run.Unlock()
 			if err != nil {
 				return err
 			}
@@ -397,14 +403,14 @@ func (m *measurement) encoding(ctx context.Context, codec transport.Codec, t ten
 	decoded := make([]byte, t.Bytes())
 	var enc, dec []time.Duration
 	for range 3 {
-		d, err := m.c.pace.Time(ctx, func() (err error) { encoded, err = codec.Encode(encoded[:0], t); return err })
+		d, err := m.c.pace.Time(ctx, 0, func() (err error) { encoded, err = codec.Encode(encoded[:0], t); return err })
 		if transport.KindOf(err) == transport.Unsupported {
 			return Encoding{}, false, nil // this codec refuses this value
 		} else if err != nil {
 			return Encoding{}, false, err
 		}
 		enc = append(enc, d)
-		d, err = m.c.pace.Time(ctx, func() error { return codec.Decode(decoded, t.DType, encoded) })
+		d, err = m.c.pace.Time(ctx, 0, func() error { return codec.Decode(decoded, t.DType, encoded) })
 		if err != nil {
 			return Encoding{}, false, err
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks/lab"
@@ -71,9 +72,24 @@ type Row struct {
 	Fallbacks  int            `json:"fallbacks"`
 	Drift      float64        `json:"drift"`
 	Samples    []float64      `json:"samples_ms"`
+	Work       []Work         `json:"work"`
 	plan       partition.Plan `json:"-"`
 	epoch      uint64
 	times      []time.Duration
+	reports    map[partition.HostID][]nodes.HostReport
+}
+
+// Work is what one host spent on a request, queue, decoding, segment and
+// encoding together: predicted, and the median of what it was.
+type Work struct {
+	Host      partition.HostID `json:"host"`
+	Predicted float64          `json:"predicted_ms"`
+	P50       float64          `json:"p50_ms"`
+	// Queue, Decode, Compute and Encode are the medians of its parts.
+	Queue   float64 `json:"queue_ms"`
+	Decode  float64 `json:"decode_ms"`
+	Compute float64 `json:"compute_ms"`
+	Encode  float64 `json:"encode_ms"`
 }
 
 // Traffic is the encoded tensor bytes of one request on one link.
@@ -121,9 +137,14 @@ func (r Result) Find(scene, strategy string) (Row, bool) {
 // demo is a run under way.
 type demo struct {
 	Config
-	client *nodes.Client
-	lossy  bool
-	result Result
+	client   *nodes.Client
+	prepared []frame
+	result   Result
+}
+
+// frame is the input of a request and the uncut network's answer to it.
+type frame struct {
+	inputs, uncut map[string]tensor.Tensor
 }
 
 // Run plays the scenes one after the other. The cluster is gone when it
@@ -201,7 +222,6 @@ func (d *demo) ready(ctx context.Context, s lab.Scene, plan nodes.PlanReply) ([]
 		}
 		row.Plan, row.Split = row.plan.String(), row.plan.Split()
 		row.Predicted = ms(row.plan.Total)
-		d.lossy = d.lossy || lossy(row.plan)
 	}
 	return rows, nil
 }
@@ -222,26 +242,59 @@ func lossy(p partition.Plan) bool {
 // frames sends every frame under every strategy, interleaved, after one round
 // that does not count.
 func (d *demo) frames(ctx context.Context, s lab.Scene, rows []*Row) error {
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
 	for n := -1; n < d.Rounds; n++ {
 		d.Step("scene %s: frame %d of %d", s.Name, n+1, d.Rounds)
-		inputs, err := d.Frame(max(0, n))
-		if err != nil {
-			return err
-		}
-		outputs, err := d.Uncut(ctx, inputs)
-		if err != nil {
-			return fmt.Errorf("run the uncut network: %w", err)
-		}
+		f := d.prepared[max(0, n)]
 		for _, row := range rows {
 			if row.Infeasible != "" {
 				continue
 			}
-			if err := d.request(ctx, row, n, inputs, outputs); err != nil {
+			if err := pause(ctx); err != nil {
+				return err
+			}
+			if err := d.request(ctx, row, n, f.inputs, f.uncut); err != nil {
 				return err
 			}
 		}
 	}
 	d.Step("")
+	return nil
+}
+
+// gap lies before every request, as between the frames of a camera: whatever
+// the strategy before it did, each starts on hosts that have waited as long.
+const gap = 50 * time.Millisecond
+
+func pause(ctx context.Context) error {
+	t := time.NewTimer(gap)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// prepare makes all frames and runs the uncut network on them, once and before
+// anything is measured: this process must not disturb the agents.
+func (d *demo) prepare(ctx context.Context) error {
+	for n := len(d.prepared); n < d.Rounds; n++ {
+		d.Step("the uncut network answers frame %d of %d", n+1, d.Rounds)
+		inputs, err := d.Frame(n)
+		if err != nil {
+			return err
+		}
+		uncut, err := d.Uncut(ctx, inputs)
+		if err != nil {
+			return fmt.Errorf("run the uncut network: %w", err)
+		}
+		d.prepared = append(d.prepared, frame{inputs, uncut})
+	}
+	runtime.GC() // nor with what it leaves behind
 	return nil
 }
 
@@ -292,7 +345,7 @@ func (d *demo) judge(row *Row, n int, answers, uncut map[string]tensor.Tensor) {
 	if err == nil {
 		var want pipeline.Answer
 		if want, err = d.Entry.Pipeline.Read(uncut); err == nil {
-			err = pipeline.Compare(got, want, pipeline.Likeness{Tolerance: max(d.Graph.Form.Tolerance(), 1e-12), Lossy: d.lossy})
+			err = pipeline.Compare(got, want, pipeline.Likeness{Tolerance: max(d.Graph.Form.Tolerance(), 1e-12), Lossy: lossy(row.plan)})
 		}
 	}
 	if err != nil {
@@ -317,10 +370,14 @@ func (row *Row) account(report nodes.InferReport) {
 		h := report.Hosts[i]
 		row.Links = append(row.Links, Traffic{From: h.Host, To: report.Hosts[i+1].Host, Up: h.Sent, Down: h.Received})
 	}
+	if row.reports == nil {
+		row.reports = map[partition.HostID][]nodes.HostReport{}
+	}
 	for _, h := range report.Hosts {
 		if h.Fallback != "" {
 			row.Fallbacks++
 		}
+		row.reports[h.Host] = append(row.reports[h.Host], h)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -65,6 +66,35 @@ func (row *Row) finish() {
 	row.P50, row.P95 = ms(benchmarks.Quantile(row.times, 0.5)), ms(benchmarks.Quantile(row.times, 0.95))
 	for _, t := range row.times {
 		row.Samples = append(row.Samples, ms(t))
+	}
+	row.Work = []Work{}
+	for _, st := range row.plan.Stages {
+		mid := func(of func(nodes.HostReport) time.Duration) float64 {
+			var d []time.Duration
+			for _, r := range row.reports[st.Host] {
+				d = append(d, of(r))
+			}
+			return ms(benchmarks.Quantile(d, 0.5))
+		}
+		w := Work{
+			Host: st.Host, Predicted: ms(st.Compute),
+			P50:     mid(func(r nodes.HostReport) time.Duration { return r.Queue + r.Decode + r.Compute + r.Encode }),
+			Queue:   mid(func(r nodes.HostReport) time.Duration { return r.Queue }),
+			Decode:  mid(func(r nodes.HostReport) time.Duration { return r.Decode }),
+			Compute: mid(func(r nodes.HostReport) time.Duration { return r.Compute }),
+			Encode:  mid(func(r nodes.HostReport) time.Duration { return r.Encode }),
+		}
+		for _, hops := range [][]partition.Hop{row.plan.Hops, row.plan.Back} {
+			for _, h := range hops {
+				if h.From == st.Host {
+					w.Predicted += ms(h.Encode)
+				}
+				if h.To == st.Host {
+					w.Predicted += ms(h.Decode)
+				}
+			}
+		}
+		row.Work = append(row.Work, w)
 	}
 }
 

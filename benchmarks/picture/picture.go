@@ -25,7 +25,7 @@ const (
 const (
 	over    = 2   // rendered that much larger in each direction, against jagged edges
 	rate    = 8.0 // frames per second of the scene's own time
-	quality = 82  // of the JPEG
+	quality = 75  // of the JPEG
 	grain   = 1.9 // standard deviation of the film's grain, in levels of 255
 )
 

@@ -147,6 +147,7 @@ type demoJob struct {
 	compute *nodes.Compute
 	whole   *nodes.Loaded
 	image   []byte // of --image
+	street  *picture.Street
 	input   string // what is sent, for people
 	width   int
 	height  int
@@ -248,7 +249,10 @@ func (j *demoJob) frame(n int) (map[string]tensor.Tensor, error) {
 	data := j.image
 	if data == nil {
 		var err error
-		if data, err = picture.JPEG(n, pictureSeed); err != nil {
+		if j.street == nil {
+			j.street = picture.New(pictureSeed)
+		}
+		if data, err = j.street.JPEG(n); err != nil {
 			return nil, err
 		}
 	}

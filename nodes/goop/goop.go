@@ -156,6 +156,11 @@ func ycbcrRow(dst []byte, src *image.YCbCr, y int) {
 	luma = luma[: end-x : end-x]
 	chroma := src.COffset(x, y)
 	shared := sharing(src.SubsampleRatio)
+	if shared == 2 && x%2 == 0 { // nearly every photograph
+		pairs := len(luma) / 2
+		ycbcrPairs(dst, luma[:2*pairs], src.Cb[chroma:chroma+pairs], src.Cr[chroma:chroma+pairs])
+		luma, dst, chroma = luma[2*pairs:], dst[6*pairs:], chroma+pairs
+	}
 	for n := shared - x%shared; len(luma) > 0; n = shared {
 		n = min(n, len(luma))
 		cb, cr := int32(src.Cb[chroma])-128, int32(src.Cr[chroma])-128
@@ -167,6 +172,18 @@ func ycbcrRow(dst []byte, src *image.YCbCr, y int) {
 		}
 		luma, dst = luma[n:], dst[3*n:]
 		chroma++
+	}
+}
+
+// ycbcrPairs converts pairs of pixels with one chroma sample each.
+func ycbcrPairs(dst, luma, cbs, crs []byte) {
+	for i, b := range cbs {
+		cb, cr := int32(b)-128, int32(crs[i])-128
+		red, green, blue := 91881*cr, -22554*cb-46802*cr, 116130*cb
+		l, p := (*[2]byte)(luma[2*i:]), (*[6]byte)(dst[6*i:])
+		y0, y1 := int32(l[0])*0x10101, int32(l[1])*0x10101
+		p[0], p[1], p[2] = clamp(y0+red), clamp(y0+green), clamp(y0+blue)
+		p[3], p[4], p[5] = clamp(y1+red), clamp(y1+green), clamp(y1+blue)
 	}
 }
 
