@@ -3,11 +3,10 @@
 package benchmarks
 
 import (
+	"encoding/json"
 	"math"
 	"os"
-	"os/exec"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -22,7 +21,9 @@ const (
 	Higher Better = "higher"
 )
 
-// Figure is one number that an experiment is about.
+// Figure is one number that an experiment is about. A Value that is NaN or
+// infinite, of an experiment without samples for example, never Holds and is
+// null in JSON.
 type Figure struct {
 	Name   string   `json:"name"`
 	Value  float64  `json:"value"`
@@ -33,13 +34,28 @@ type Figure struct {
 	Holds bool `json:"holds"`
 }
 
-// NewFigure makes a figure with a goal.
+// MarshalJSON writes a Value that JSON has no number for as null.
+func (f Figure) MarshalJSON() ([]byte, error) {
+	type plain Figure // without this method
+	out := struct {
+		plain
+		Value *float64 `json:"value"`
+	}{plain: plain(f)}
+	if finite(f.Value) {
+		out.Value = &f.Value
+	}
+	return json.Marshal(out)
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
+
+// NewFigure makes a figure with a goal, which must be finite.
 func NewFigure(name string, value float64, unit string, better Better, goal float64) Figure {
 	holds := value <= goal
 	if better == Higher {
 		holds = value >= goal
 	}
-	return Figure{Name: name, Value: value, Unit: unit, Goal: &goal, Better: better, Holds: holds && !math.IsNaN(value)}
+	return Figure{Name: name, Value: value, Unit: unit, Goal: &goal, Better: better, Holds: holds && finite(value)}
 }
 
 // Machine is where an experiment ran.
@@ -54,17 +70,19 @@ type Machine struct {
 
 // Report is what an experiment prints as JSON.
 type Report struct {
-	Bench   string   `json:"bench"`
+	Bench string `json:"bench"`
+	// Commit is the revision that the program was built from.
 	Commit  string   `json:"commit"`
 	Machine Machine  `json:"machine"`
 	Figures []Figure `json:"figures"`
 	Rows    []any    `json:"rows"`
 }
 
-// NewReport starts a report. runtimeVersion names the inference runtime.
-func NewReport(bench, runtimeVersion, cpu string) Report {
+// NewReport starts a report. revision is what the program was built from,
+// runtimeVersion names the inference runtime, cpu the processor's features.
+func NewReport(bench, revision, runtimeVersion, cpu string) Report {
 	return Report{
-		Bench: bench, Commit: commit(), Rows: []any{}, Figures: []Figure{},
+		Bench: bench, Commit: revision, Rows: []any{}, Figures: []Figure{},
 		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: cpuName(cpu), Cores: runtime.NumCPU(), Go: runtime.Version(), Runtime: runtimeVersion},
 	}
 }
@@ -72,22 +90,6 @@ func NewReport(bench, runtimeVersion, cpu string) Report {
 // Holds reports whether every figure meets its goal.
 func (r Report) Holds() bool {
 	return !slices.ContainsFunc(r.Figures, func(f Figure) bool { return !f.Holds })
-}
-
-// commit is the revision that the program was built from, as far as it knows.
-func commit() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value
-			}
-		}
-	}
-	out, err := exec.Command("git", "rev-parse", "HEAD").Output()
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(out))
 }
 
 // cpuName is the processor's name where the system tells it, and its features.

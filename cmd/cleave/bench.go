@@ -168,7 +168,7 @@ func benchPredict(ctx context.Context, f benchFlags, step func(string, ...any)) 
 	if err != nil {
 		return none, err
 	}
-	r := benchmarks.NewReport("predict", "ONNX Runtime "+rt.Version(), ort.CPUFeatures())
+	r := benchmarks.NewReport("predict", version, "ONNX Runtime "+rt.Version(), ort.CPUFeatures())
 	r.Figures = predict.Figures(rows)
 	for _, row := range rows {
 		r.Rows = append(r.Rows, row)

@@ -276,7 +276,7 @@ func (j *demoJob) uncut(ctx context.Context, inputs map[string]tensor.Tensor) (m
 }
 
 func (j *demoJob) report(c *cobra.Command, f demoFlags, result demo.Result) error {
-	r := benchmarks.NewReport("demo", "ONNX Runtime "+j.rt.Version(), ort.CPUFeatures())
+	r := benchmarks.NewReport("demo", version, "ONNX Runtime "+j.rt.Version(), ort.CPUFeatures())
 	r.Figures = demoFigures(result)
 	for _, row := range result.Rows {
 		r.Rows = append(r.Rows, row)
