@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -28,7 +29,7 @@ const lossyIoU = 0.9
 // where they first differ. Classes whose scores tie within the tolerance may
 // change places.
 func Compare(got, want Answer, l Likeness) error {
-	l.Tolerance = or(l.Tolerance, 1e-5)
+	l.Tolerance = cmp.Or(l.Tolerance, 1e-5)
 	if got.Kind != want.Kind {
 		return fmt.Errorf("the answer is of kind %s, want %s", got.Kind, want.Kind)
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/cleaveml/cleave/models/onnx"
@@ -94,7 +95,7 @@ func (in Input) canvas(network Port) (canvas, error) {
 	if s[2] != c.channels && s[2] != -1 {
 		return bad(fmt.Sprintf("channels: %s in layout %s wants %d channels", in.Channels, layout(c.nchw), c.channels))
 	}
-	c.height, c.width = or(int64(in.Height), s[0]), or(int64(in.Width), s[1])
+	c.height, c.width = cmp.Or(int64(in.Height), s[0]), cmp.Or(int64(in.Width), s[1])
 	if c.height < 1 || c.width < 1 {
 		return bad("say input.width and input.height")
 	}

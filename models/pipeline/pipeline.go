@@ -17,8 +17,8 @@
 //	  scale: 1               # x = (pixel·scale − mean) / std, pixel in 0..255,
 //	  mean: [127, 127, 127]  # after invert; one number or one per channel,
 //	  std: [128, 128, 128]   # in the network's channel order
-//	codecs: [raw, zstd]      # raw | zstd | fp16 | int8 | fp16+zstd | int8+zstd;
-//	                         # allowed on the wire; only lossless ones by default
+//	codecs: [raw, zstd]      # raw | fp16 | zstd | fp16+zstd; allowed on the
+//	                         # wire; only the lossless raw and zstd by default
 //	dims: {batch: 1}         # values of dynamic dimensions
 //	answer:
 //	  kind: boxes            # classes | boxes | tensors (the default)
@@ -51,6 +51,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -123,35 +124,26 @@ const (
 // Lossless lists the codecs that are allowed when the description is silent.
 func Lossless() []string { return []string{"raw", "zstd"} }
 
-func known() []string {
-	return []string{"raw", "zstd", "fp16", "int8", "fp16+zstd", "int8+zstd"}
-}
+// known lists the codecs that package transport has.
+func known() []string { return []string{"raw", "fp16", "zstd", "fp16+zstd"} }
 
 // withDefaults fills in what the description leaves out.
 func (p Pipeline) withDefaults() Pipeline {
-	p.Input.Kind = or(p.Input.Kind, Tensor)
-	p.Input.Channels = or(p.Input.Channels, "rgb")
-	p.Input.Fit = or(p.Input.Fit, "stretch")
-	p.Input.Invert = or(p.Input.Invert, "false")
-	p.Input.Scale = or(p.Input.Scale, 1)
-	p.Answer.Kind = or(p.Answer.Kind, Tensors)
-	p.Answer.Top = or(p.Answer.Top, 5)
-	p.Answer.Format = or(p.Answer.Format, "corners")
-	p.Answer.Score = or(p.Answer.Score, 0.5)
-	p.Answer.IoU = or(p.Answer.IoU, 0.45)
-	p.Answer.Max = or(p.Answer.Max, 200)
+	p.Input.Kind = cmp.Or(p.Input.Kind, Tensor)
+	p.Input.Channels = cmp.Or(p.Input.Channels, "rgb")
+	p.Input.Fit = cmp.Or(p.Input.Fit, "stretch")
+	p.Input.Invert = cmp.Or(p.Input.Invert, "false")
+	p.Input.Scale = cmp.Or(p.Input.Scale, 1)
+	p.Answer.Kind = cmp.Or(p.Answer.Kind, Tensors)
+	p.Answer.Top = cmp.Or(p.Answer.Top, 5)
+	p.Answer.Format = cmp.Or(p.Answer.Format, "corners")
+	p.Answer.Score = cmp.Or(p.Answer.Score, 0.5)
+	p.Answer.IoU = cmp.Or(p.Answer.IoU, 0.45)
+	p.Answer.Max = cmp.Or(p.Answer.Max, 200)
 	if len(p.Codecs) == 0 {
 		p.Codecs = Lossless()
 	}
 	return p
-}
-
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 // FieldError is a value that the schema does not allow.
@@ -211,7 +203,7 @@ func (in Input) check() *FieldError {
 		{in.Width < 0 || in.Width > 1<<14, "input.width", fmt.Sprintf("%d is not in 1..16384", in.Width)},
 		{in.Height < 0 || in.Height > 1<<14, "input.height", fmt.Sprintf("%d is not in 1..16384", in.Height)},
 		oneOf("input.channels", in.Channels, "rgb", "bgr", "grey"),
-		oneOf("input.layout", or(in.Layout, "nchw"), "nchw", "nhwc"),
+		oneOf("input.layout", cmp.Or(in.Layout, "nchw"), "nchw", "nhwc"),
 		oneOf("input.fit", in.Fit, "stretch", "center-crop"),
 		oneOf("input.invert", in.Invert, "true", "false", "auto"),
 		{!finite(in.Scale), "input.scale", "is not a finite number"},

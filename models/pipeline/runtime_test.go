@@ -16,31 +16,24 @@ import (
 	"github.com/cleaveml/cleave/models/onnx"
 	"github.com/cleaveml/cleave/models/pipeline"
 	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/nodes/ort/library"
 )
 
-var startRuntime = sync.OnceValue(func() string {
-	library := os.Getenv("CLEAVE_ONNXRUNTIME")
-	if library == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return err.Error()
-		}
-		library = filepath.Join(cache, "cleave", "onnxruntime", "1.27.0", "libonnxruntime.so.1")
+// startRuntime finds and starts ONNX Runtime, once.
+var startRuntime = sync.OnceValue(func() error {
+	lib, err := library.Find()
+	if err != nil {
+		return err
 	}
-	if _, err := os.Stat(library); err != nil {
-		return err.Error()
-	}
-	ort.SetSharedLibraryPath(library)
-	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
-		return err.Error()
-	}
-	return ""
+	ort.SetSharedLibraryPath(lib)
+	return ort.InitializeEnvironment(ort.WithLogLevelError())
 })
 
+// needRuntime fails without ONNX Runtime: make test sets it up.
 func needRuntime(t testing.TB) {
 	t.Helper()
-	if why := startRuntime(); why != "" {
-		t.Skip("skipped, it needs ONNX Runtime (CLEAVE_ONNXRUNTIME):", why)
+	if err := startRuntime(); err != nil {
+		t.Fatal(err)
 	}
 }
 
