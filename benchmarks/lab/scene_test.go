@@ -1,0 +1,57 @@
+package lab
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/cleaveml/cleave/nodes/cluster"
+	"github.com/cleaveml/cleave/partition"
+)
+
+func TestLinksFrom(t *testing.T) {
+	links := []Link{{"device", "edge", 18.88, 40, 5 * time.Millisecond}, {"edge", "cloud", 100, 50, 35 * time.Millisecond}}
+	for host, want := range map[partition.HostID][]cluster.EmulatedLink{
+		"device": {{To: "edge", Mbps: 18.88, Delay: 2500 * time.Microsecond}},
+		"edge":   {{To: "device", Mbps: 40, Delay: 2500 * time.Microsecond}, {To: "cloud", Mbps: 100, Delay: 17500 * time.Microsecond}},
+		"cloud":  {{To: "edge", Mbps: 50, Delay: 17500 * time.Microsecond}},
+		"nobody": nil,
+	} {
+		if got := linksFrom(links, host); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s sends over %+v, want %+v", host, got, want)
+		}
+	}
+	if got, want := links[0].String(), "device–edge 18.88/40 Mbps, 5ms"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestScenes: every scene joins the demo's hosts with links that can be.
+func TestScenes(t *testing.T) {
+	hosts := map[partition.HostID]bool{}
+	for _, h := range ThreeTiers(16, 2, 1) {
+		hosts[h.Name] = true
+	}
+	for _, s := range Scenes() {
+		found, err := FindScene(s.Name)
+		if err != nil || !reflect.DeepEqual(found, s) || s.About == "" {
+			t.Errorf("scene %q: found %+v, %v", s.Name, found, err)
+		}
+		seen := map[[2]partition.HostID]bool{}
+		for _, l := range s.Links {
+			if !hosts[l.A] || !hosts[l.B] || l.A == l.B || !(l.Up > 0) || !(l.Down > 0) || l.RTT < 0 {
+				t.Errorf("scene %s: link %v", s.Name, l)
+			}
+			if seen[[2]partition.HostID{l.A, l.B}] || seen[[2]partition.HostID{l.B, l.A}] {
+				t.Errorf("scene %s: link %v stands twice", s.Name, l)
+			}
+			seen[[2]partition.HostID{l.A, l.B}] = true
+		}
+	}
+	if s, err := FindScene("private"); err != nil || !s.RawStays {
+		t.Errorf("private: %+v, %v", s, err)
+	}
+	if _, err := FindScene("moon"); err == nil || err.Error() != `no scene is called "moon"; there are wifi, private` {
+		t.Errorf("moon: %v", err)
+	}
+}
