@@ -25,22 +25,25 @@ const (
 // infinite, of an experiment without samples for example, never Holds and is
 // null in JSON.
 type Figure struct {
-	Name   string   `json:"name"`
-	Value  float64  `json:"value"`
-	Unit   string   `json:"unit"`
-	Goal   *float64 `json:"goal,omitempty"`
-	Better Better   `json:"better"`
+	Name   string
+	Value  float64
+	Unit   string
+	Goal   *float64 // nil: none
+	Better Better
 	// Holds: there is no goal, or the value meets it.
-	Holds bool `json:"holds"`
+	Holds bool
 }
 
-// MarshalJSON writes a Value that JSON has no number for as null.
+// MarshalJSON gives names to the fields, null for a Value without a number.
 func (f Figure) MarshalJSON() ([]byte, error) {
-	type plain Figure // without this method
 	out := struct {
-		plain
-		Value *float64 `json:"value"`
-	}{plain: plain(f)}
+		Name   string   `json:"name"`
+		Value  *float64 `json:"value"`
+		Unit   string   `json:"unit"`
+		Goal   *float64 `json:"goal,omitempty"`
+		Better Better   `json:"better"`
+		Holds  bool     `json:"holds"`
+	}{Name: f.Name, Unit: f.Unit, Goal: f.Goal, Better: f.Better, Holds: f.Holds}
 	if finite(f.Value) {
 		out.Value = &f.Value
 	}

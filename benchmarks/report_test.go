@@ -39,9 +39,9 @@ func TestFigureHolds(t *testing.T) {
 
 func TestFigureJSON(t *testing.T) {
 	for want, f := range map[string]benchmarks.Figure{
-		`{"name":"lost","unit":"requests","goal":0,"better":"lower","holds":true,"value":0}`:      benchmarks.NewFigure("lost", 0, "requests", benchmarks.Lower, 0),
-		`{"name":"error","unit":"ratio","goal":0.15,"better":"lower","holds":false,"value":null}`: benchmarks.NewFigure("error", math.NaN(), "ratio", benchmarks.Lower, 0.15),
-		`{"name":"rate","unit":"1/s","better":"higher","holds":true,"value":2.5}`:                 {Name: "rate", Value: 2.5, Unit: "1/s", Better: benchmarks.Higher, Holds: true},
+		`{"name":"lost","value":0,"unit":"requests","goal":0,"better":"lower","holds":true}`:      benchmarks.NewFigure("lost", 0, "requests", benchmarks.Lower, 0),
+		`{"name":"error","value":null,"unit":"ratio","goal":0.15,"better":"lower","holds":false}`: benchmarks.NewFigure("error", math.NaN(), "ratio", benchmarks.Lower, 0.15),
+		`{"name":"rate","value":2.5,"unit":"1/s","better":"higher","holds":true}`:                 {Name: "rate", Value: 2.5, Unit: "1/s", Better: benchmarks.Higher, Holds: true},
 	} {
 		got, err := json.Marshal(f)
 		if err != nil || string(got) != want {
