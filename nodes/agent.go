@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -50,10 +52,11 @@ type Config struct {
 // Agent serves segments and originates requests. Attach a network before
 // anything else; Close it.
 type Agent struct {
-	cfg  Config
-	net  Network
-	log  *slog.Logger
-	once sync.Once
+	cfg      Config
+	net      Network // valid once attached is closed
+	attached chan struct{}
+	log      *slog.Logger
+	once     sync.Once
 
 	mu       sync.Mutex
 	graphs   map[models.Digest]*models.Graph
@@ -62,7 +65,7 @@ type Agent struct {
 	epoch    uint64
 	profiles map[profileKey]Profile
 	links    map[linkKey]MeasuredLink
-	sample   sampleOf
+	sample   sample
 	resting  map[partition.HostID]time.Time // hosts not to be dialled for a request before then
 	// measuring admits one measurement at a time: two would slow each other.
 	measuring chan struct{}
@@ -75,9 +78,9 @@ type profileKey struct {
 
 type linkKey struct{ from, to partition.HostID }
 
-// sampleOf keeps every value of one graph on a sample input, for timing
-// segments of it.
-type sampleOf struct {
+// sample is every value of one graph on a sample input, for timing segments
+// of it.
+type sample struct {
 	model  models.Digest
 	values Values
 }
@@ -117,11 +120,17 @@ func New(cfg Config) (*Agent, error) {
 		profiles: map[profileKey]Profile{}, links: map[linkKey]MeasuredLink{},
 		resting:   map[partition.HostID]time.Time{},
 		measuring: make(chan struct{}, 1),
+		attached:  make(chan struct{}),
+		// An old client's epoch must not name a plan of another run of this host.
+		epoch: rand.Uint64() >> 16,
 	}, nil
 }
 
-// Attach gives the agent its network, once, before it serves.
-func (a *Agent) Attach(n Network) { a.net = n }
+// Attach gives the agent its network, once. Requests that come in before wait.
+func (a *Agent) Attach(n Network) {
+	a.net = n
+	close(a.attached)
+}
 
 // Close frees the sessions. The network must be closed before, so that no
 // request is under way.
@@ -151,6 +160,11 @@ func (a *Agent) graph(digest models.Digest) (*models.Graph, error) {
 
 // Handle serves one request; it is the network's transport.Handler.
 func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Stream) {
+	select {
+	case <-a.attached:
+	case <-ctx.Done():
+		return
+	}
 	f, err := s.Receive(ctx)
 	if err != nil {
 		if !errors.Is(err, io.EOF) {
@@ -164,7 +178,7 @@ func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Str
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(ms*float64(time.Millisecond)))
 		defer cancel()
 	}
-	reply, err := a.serve(ctx, s, f)
+	reply, err := a.serveSafely(ctx, peer, s, f)
 	if err != nil {
 		level := slog.LevelWarn
 		if errors.Is(ctx.Err(), context.Canceled) { // whoever asked is gone or has changed its mind
@@ -186,6 +200,25 @@ func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Str
 	}
 	_ = s.CloseSend() // the reply is out; the peer may be gone already
 }
+
+// serveSafely turns a panic into a refusal: whatever a peer sends, the agent
+// goes on.
+func (a *Agent) serveSafely(ctx context.Context, peer transport.Peer, s transport.Stream, f *transport.Frame) (reply *transport.Frame, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("a request made the agent panic", "peer", peer.ID, "kind", f.Header.Kind, "panic", p, "stack", string(debug.Stack()))
+			reply, err = nil, &Error{Op: f.Header.Kind, Node: a.cfg.ID, Kind: Failed, Err: errors.New("internal error, see the host's log")}
+		}
+	}()
+	if peer.Role == transport.Client && !forClients[f.Header.Kind] {
+		return nil, &Error{Op: f.Header.Kind, Node: a.cfg.ID, Kind: Policy, Err: fmt.Errorf("%s has a client's certificate, which may not ask for it", peer.ID)}
+	}
+	return a.serve(ctx, s, f)
+}
+
+// forClients are the kinds of request that applications may send; the others
+// are between agents.
+var forClients = map[string]bool{kindInfer: true, kindPlan: true, kindAdopt: true, kindStatus: true, kindPing: true}
 
 func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
 	switch f.Header.Kind {
@@ -230,11 +263,31 @@ func serveJSON[R any](f *transport.Frame, answer func(R) (any, error)) (*transpo
 
 func jsonReply(result any) (*transport.Frame, error) {
 	reply := transport.NewFrame(transport.KindReply)
-	var err error
-	if reply.Header.Control, err = json.Marshal(result); err != nil {
+	data, err := json.Marshal(result)
+	if err != nil {
 		return nil, &Error{Op: "reply", Kind: Failed, Err: err}
 	}
+	if len(data) > maxControl {
+		return reply, reply.Add(controlTensor, transport.Zstd, tensor.FromBytes(data))
+	}
+	reply.Header.Control = data
 	return reply, nil
+}
+
+// A header is limited: control parts above maxControl, the plan of a large
+// network for example, travel as a tensor of this name.
+const (
+	maxControl    = 256 << 10
+	controlTensor = "control"
+)
+
+// controlOf is the control part of a reply.
+func controlOf(f *transport.Frame) ([]byte, error) {
+	if f.Len() == 1 && f.Header.Tensors[0].GetValue() == controlTensor {
+		t, err := f.Tensor(0)
+		return t.Data, err
+	}
+	return f.Header.Control, nil
 }
 
 // progressTo forwards progress to whoever asked. Failing to is no failure of

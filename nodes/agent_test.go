@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/quic"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -175,10 +178,15 @@ func TestPolicyOfTheHostBindsEveryRequest(t *testing.T) {
 	}
 }
 
-// send sends a frame of any kind and returns the reply's error.
+// send sends a frame of any kind as an application and returns the reply's error.
 func (c *trio) send(t *testing.T, to partition.HostID, kind, control string, tensors map[string]tensor.Tensor) string {
 	t.Helper()
-	conn, err := c.app.Conn(t.Context(), to)
+	return sendFrom(t, c.app, to, kind, control, tensors)
+}
+
+func sendFrom(t *testing.T, from *quic.Endpoint, to partition.HostID, kind, control string, tensors map[string]tensor.Tensor) string {
+	t.Helper()
+	conn, err := from.Conn(t.Context(), to)
 	must(t, err)
 	s, err := conn.Open(t.Context())
 	must(t, err)
@@ -224,10 +232,10 @@ func TestForgedRequestsAreRefused(t *testing.T) {
 		{"ops twice", "adopt", `{"model":"` + model + `","plan":{"stages":[{"host":"edge","ops":[0,1,2,3,4,4]}]}}`, "invalid: adopt plan on edge: it runs op 4 (e) 2 times", nil},
 		{"ops missing", "adopt", `{"model":"` + model + `","plan":{"stages":[{"host":"edge","ops":[0,1,2]}]}}`, "invalid: adopt plan on edge: it runs op 3 (d) 0 times", nil},
 		{"ops against the flow", "adopt", `{"model":"` + model + `","plan":{"stages":[{"host":"edge","ops":[3,4]},{"host":"cloud","ops":[0,1,2]}]}}`, "which no step before it makes", nil},
-		{"unknown epoch", "infer", `{"epoch":77}`, "not found: infer on edge: no plan has epoch 77", nil},
+		{"unknown epoch", "infer", `{"epoch":77}`, "not found: infer on edge: no plan of this model has epoch 77", nil},
 		{"a good one", "segment", `{"model":"` + model + `","steps":[{"host":"edge","ops":[[0,5]]}]}`, "", map[string]tensor.Tensor{"0": raw}},
 	} {
-		got := c.send(t, "edge", tc.kind, tc.control, tc.tensors)
+		got := sendFrom(t, c.hosts["device"].endpoint, "edge", tc.kind, tc.control, tc.tensors)
 		if tc.want == "" && got != "" || !strings.Contains(got, tc.want) {
 			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
 		}
@@ -243,7 +251,7 @@ func TestMissingInput(t *testing.T) {
 	if _, _, err := app.Infer(t.Context(), c.g, epoch, nil); nodes.KindOf(err) != nodes.Invalid {
 		t.Errorf("got %v", err)
 	}
-	if got := c.send(t, "device", "infer", `{"epoch":1}`, nil); !strings.Contains(got, `input "x" is missing`) {
+	if got := c.send(t, "device", "infer", fmt.Sprintf(`{"epoch":%d,"model":%q}`, epoch, c.g.Digest), nil); !strings.Contains(got, `input "x" is missing`) {
 		t.Errorf("got %q", got)
 	}
 }
@@ -314,7 +322,92 @@ func FuzzSegmentRequest(f *testing.F) {
 		control, err := json.Marshal(fields)
 		must(t, err)
 		for _, kind := range []string{"segment", "adopt", "prepare", "time"} {
-			c.send(t, "edge", kind, string(control), map[string]tensor.Tensor{"0": input()["x"]})
+			sendFrom(t, c.hosts["device"].endpoint, "edge", kind, string(control), map[string]tensor.Tensor{"0": input()["x"]})
 		}
 	})
+}
+
+// TestClientsMayOnlyAsk: what agents ask of each other is not an application's.
+func TestClientsMayOnlyAsk(t *testing.T) {
+	c := newTrio(t, nil)
+	for _, kind := range []string{"segment", "prepare", "profile", "time", "links"} {
+		if got := c.send(t, "edge", kind, `{}`, nil); !strings.HasPrefix(got, "policy: ") {
+			t.Errorf("%s: got %q", kind, got)
+		}
+	}
+}
+
+// TestLossyCodecsNeedPermission: a plan cannot bring its own.
+func TestLossyCodecsNeedPermission(t *testing.T) {
+	c := newTrio(t, nil)
+	app := c.client(t, "device")
+	plan := c.plan(t, 0, 0, 1, 1, 1)
+	for i := range plan.Hops {
+		for k := range plan.Hops[i].Tensors {
+			plan.Hops[i].Tensors[k].Codec = "fp16"
+		}
+	}
+	_, err := app.Adopt(t.Context(), nodes.AdoptRequest{Model: c.g.Digest, Plan: plan})
+	if nodes.KindOf(err) != nodes.Policy {
+		t.Errorf("got %v", err)
+	}
+	epoch, err := app.Adopt(t.Context(), nodes.AdoptRequest{Model: c.g.Digest, Plan: plan, Codecs: []transport.Codec{transport.Raw, transport.FP16}})
+	must(t, err)
+	answers, _, err := app.Infer(t.Context(), c.g, epoch, input())
+	must(t, err)
+	check(t, answers) // small integers survive fp16
+	// A number that fp16 cannot hold goes raw instead of being refused.
+	large := input()
+	large["x"].Float32()[0] = 1e6
+	answers, report, err := app.Infer(t.Context(), c.g, epoch, large)
+	must(t, err)
+	if got := answers["e"].Float32()[0]; got != answer(1e6) || report.Hosts[0].Fallback != "" {
+		t.Errorf("got %v, %+v", got, report.Hosts)
+	}
+}
+
+// TestRequestsAtOnceDoNotMix: many requests with different inputs, while the
+// same sessions are being timed, each get their own answer.
+func TestRequestsAtOnceDoNotMix(t *testing.T) {
+	c := newTrio(t, func(cfg *nodes.Config) {})
+	app := c.client(t, "device")
+	epoch, err := app.Adopt(t.Context(), nodes.AdoptRequest{Model: c.g.Digest, Plan: c.plan(t, 0, 0, 1, 1, 2)})
+	must(t, err)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := app.Plan(t.Context(), c.g, nodes.PlanRequest{Runs: 3, Cuts: 2}, input(), nil); err != nil {
+			t.Error(err)
+		}
+	})
+	for k := range 40 {
+		wg.Go(func() {
+			x := make([]float32, width)
+			for i := range x {
+				x[i] = float32(k*100 + i)
+			}
+			answers, _, err := app.Infer(t.Context(), c.g, epoch, map[string]tensor.Tensor{"x": tensor.FromFloat32(x, 1, width)})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for i, y := range answers["e"].Float32() {
+				if y != answer(x[i]) {
+					t.Errorf("request %d, element %d: %v, want %v", k, i, y, answer(x[i]))
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestEffortIsBounded: nobody can make an agent measure for ever.
+func TestEffortIsBounded(t *testing.T) {
+	c := newTrio(t, nil)
+	app := c.client(t, "device")
+	for _, r := range []nodes.PlanRequest{{Runs: 1 << 62}, {Cuts: 1 << 40}, {Runs: -1}, {Shortlist: 1 << 30}, {Codecs: []transport.Codec{"mp3"}}} {
+		if _, err := app.Plan(t.Context(), c.g, r, input(), nil); nodes.KindOf(err) != nodes.Invalid {
+			t.Errorf("%+v: got %v", r, err)
+		}
+	}
 }

@@ -70,7 +70,7 @@ func (c *Client) Infer(ctx context.Context, g *models.Graph, epoch uint64, input
 	if err := addInputs(f, g, inputs); err != nil {
 		return nil, report, err
 	}
-	reply, err := call(ctx, c.conn, request{kind: kindInfer, control: inferRequest{Epoch: epoch}, frame: f}, &report)
+	reply, err := call(ctx, c.conn, request{kind: kindInfer, control: inferRequest{Epoch: epoch, Model: g.Digest}, frame: f}, &report)
 	if err != nil {
 		return nil, report, err
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
@@ -59,8 +60,8 @@ type Loaded struct {
 	sessions []Session
 	err      error
 
-	run  sync.Mutex
-	uses int // guarded by Compute.mu; a Loaded in use is not evicted
+	run  chan struct{} // holds a token while a run is under way
+	uses int           // guarded by Compute.mu; a Loaded in use is not evicted
 }
 
 // Load returns the segment of ops, building its sessions if this host has not.
@@ -75,21 +76,26 @@ func (c *Compute) Load(ctx context.Context, g *models.Graph, ops []models.OpID) 
 		c.mu.Unlock()
 		return c.await(ctx, l)
 	}
-	l := &Loaded{key: key, ready: make(chan struct{}), uses: 1}
+	l := &Loaded{key: key, ready: make(chan struct{}), run: make(chan struct{}, 1), uses: 1}
 	c.loaded[key] = c.recent.PushFront(l)
 	c.mu.Unlock()
 
-	l.err = c.build(ctx, l, g, ops)
+	// Others may come to wait for it: whoever started it cannot give it up.
+	l.err = c.build(context.WithoutCancel(ctx), l, g, ops)
 	close(l.ready)
 	if l.err == nil {
 		c.mu.Lock()
-		l.size = g.Weights(l.Segment.Ops) + l.Segment.PeakActivations()
+		l.size = sessionSize(g, l.Segment.Ops) + l.Segment.PeakActivations()
 		c.held += l.size
 		c.mu.Unlock()
 		c.evict()
 	}
 	return c.await(ctx, l)
 }
+
+// sessionSize is what the weights of a session take: mapped once, and laid out
+// anew for the kernels.
+func sessionSize(g *models.Graph, ops []models.OpID) tensor.Bytes { return 2*g.Weights(ops) + 1 }
 
 func (c *Compute) await(ctx context.Context, l *Loaded) (*Loaded, error) {
 	select {
@@ -142,6 +148,7 @@ func (c *Compute) Release(l *Loaded) {
 	c.mu.Lock()
 	l.uses--
 	c.mu.Unlock()
+	c.evict()
 }
 
 // evict closes idle sessions, the longest unused first, until the rest fits
@@ -186,10 +193,28 @@ func (c *Compute) Close() error {
 // which may be nil, run before and after it in the same compute slot: all
 // domain work counts. Spent has these three phases.
 func (c *Compute) Run(ctx context.Context, l *Loaded, values Values, decode, encode func() error) (Spent, error) {
-	l.run.Lock()
-	defer l.run.Unlock()
-	return c.pace.Do(ctx, decode, func() error { return l.compute(ctx, values) }, encode)
+	start := time.Now()
+	if err := l.lock(ctx); err != nil {
+		return Spent{Queue: time.Since(start)}, err
+	}
+	defer l.unlock()
+	waited := time.Since(start)
+	s, err := c.pace.Do(ctx, decode, func() error { return l.compute(ctx, values) }, encode)
+	s.Queue += waited
+	return s, err
 }
+
+// lock waits for the run before, or for ctx.
+func (l *Loaded) lock(ctx context.Context) error {
+	select {
+	case l.run <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *Loaded) unlock() { <-l.run }
 
 // compute runs the stages one after the other. Outputs that leave the segment
 // are copied; those between stages are not.

@@ -31,6 +31,8 @@ type Error struct {
 	Node partition.HostID // where it happened; empty when not known
 	Kind Kind
 	Err  error
+	// Refusal: a peer sent it in place of an answer.
+	Refusal bool
 }
 
 // Error returns one line.
@@ -72,5 +74,5 @@ func wireError(host partition.HostID, err error) *wire.Error {
 }
 
 func remoteError(op string, w *wire.Error) error {
-	return &Error{Op: op, Node: partition.HostID(w.GetHost()), Kind: Kind(w.GetKind()), Err: errors.New(w.GetMessage())}
+	return &Error{Op: op, Node: partition.HostID(w.GetHost()), Kind: Kind(w.GetKind()), Err: errors.New(w.GetMessage()), Refusal: true}
 }

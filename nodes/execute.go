@@ -19,6 +19,7 @@ type job struct {
 	steps    []step // this host's first
 	rest     [][]models.OpID
 	rawStays bool
+	epoch    uint64
 	given    func(models.ValueID) bool // what arrives with the request
 	values   Values
 	decode   func() error     // fills values with what is given; may be nil
@@ -157,7 +158,11 @@ func addValue(f *transport.Frame, id models.ValueID, codec transport.Codec, t te
 	if codec == "" {
 		codec = transport.Raw
 	}
-	return f.Add(wireName(id), codec, t)
+	err := f.Add(wireName(id), codec, t)
+	if transport.KindOf(err) == transport.Unsupported { // a number that fp16 cannot hold
+		return f.Add(wireName(id), transport.Raw, t)
+	}
+	return err
 }
 
 // remote is what the hosts behind gave back.
@@ -182,6 +187,7 @@ func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behi
 	}
 	var rep segmentReply
 	report.Sent = next.Payload()
+	next.Header.Epoch = j.epoch
 	reply, err := call(ctx, conn, request{kind: kindSegment, frame: next,
 		control: segmentRequest{Model: j.g.Digest, Steps: j.steps[1:], RawStays: j.rawStays}}, &rep)
 	if err != nil {
@@ -229,10 +235,10 @@ func (a *Agent) reach(ctx context.Context, host partition.HostID) (transport.Con
 	if rest > 0 {
 		return nil, &Error{Op: "reach", Node: host, Kind: Unavailable, Err: errors.New("it could not be reached a moment ago")}
 	}
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	limited, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	conn, err := a.net.Conn(ctx, host)
-	if err != nil {
+	conn, err := a.net.Conn(limited, host)
+	if err != nil && ctx.Err() == nil { // else it was the request that ran out of time
 		a.mu.Lock()
 		a.resting[host] = time.Now().Add(restTime)
 		a.mu.Unlock()
@@ -315,7 +321,7 @@ func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transpor
 		if err != nil {
 			return nil, err
 		}
-		if r.RawStays && g.Values[id].Raw {
+		if (r.RawStays || a.cfg.RawStays) && g.Values[id].Raw {
 			return nil, &Error{Op: "receive tensors", Node: a.cfg.ID, Kind: Policy, Err: fmt.Errorf("value %q is raw input, which the policy raw-stays-on-device keeps on its device", g.Values[id].Name)}
 		}
 		arrived[id] = i
@@ -324,6 +330,7 @@ func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transpor
 	if err != nil {
 		return nil, err
 	}
+	j.epoch = f.Header.GetEpoch()
 	j.decode = func() error {
 		for id, i := range arrived {
 			t, err := f.Tensor(i)

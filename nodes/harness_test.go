@@ -182,7 +182,7 @@ func newTrio(t *testing.T, configure func(*nodes.Config)) *trio {
 		must(t, identity.Issue(pki, m.ID, transport.Node))
 		id, err := identity.Load(pki, m.ID)
 		must(t, err)
-		pace, err := nodes.NewPace(1, 1)
+		pace, err := nodes.NewPace(2, 1)
 		must(t, err)
 		h := &host{engine: &fakeEngine{}}
 		cfg := nodes.Config{ID: m.ID, Hosts: members, Store: store, Compute: nodes.NewCompute(h.engine, pace, 0), Sample: sample, Log: slog.New(slog.DiscardHandler)}
@@ -260,7 +260,7 @@ func (c *trio) problem(t *testing.T) partition.Problem {
 		}
 		profiles = append(profiles, nodes.Profile{Model: c.g.Digest, Host: hosts[i].ID, Ops: []time.Duration{1e6, 1e6, 1e6, 1e6, 1e6}})
 	}
-	p, err := nodes.NewProblem(c.g, hosts, links, profiles, nil)
+	p, err := nodes.NewProblem(c.g, hosts, links, profiles, nil, nil)
 	must(t, err)
 	return p
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cleaveml/cleave/models"
@@ -19,6 +20,8 @@ type AdoptRequest struct {
 	Plan  partition.Plan `json:"plan"`
 	// RawStays is the policy raw-stays-on-device: a plan that breaks it is refused.
 	RawStays bool `json:"raw_stays,omitempty"`
+	// Codecs that may be used; the lossless ones if there are none.
+	Codecs []transport.Codec `json:"codecs,omitempty"`
 	// Lone skips the sessions for finishing locally when a peer fails: they
 	// are then built when they are needed.
 	Lone bool `json:"lone,omitempty"`
@@ -48,6 +51,9 @@ func (a *Agent) Adopt(ctx context.Context, r AdoptRequest) (AdoptReply, error) {
 	}
 	ad := &adopted{g: g, rawStays: r.RawStays || a.cfg.RawStays}
 	if ad.steps, err = a.stepsOf(g, r.Plan); err != nil {
+		return AdoptReply{}, err
+	}
+	if err := checkCodecs(ad.steps, allowed(r.Codecs)); err != nil {
 		return AdoptReply{}, err
 	}
 	if v, crosses := r.Plan.CrossesRaw(RawValues(g)); crosses && ad.rawStays {
@@ -80,6 +86,19 @@ func (a *Agent) Adopt(ctx context.Context, r AdoptRequest) (AdoptReply, error) {
 		a.order = a.order[1:]
 	}
 	return AdoptReply{Epoch: a.epoch}, nil
+}
+
+func checkCodecs(steps []step, codecs []transport.Codec) error {
+	for _, st := range steps {
+		for _, used := range []map[models.ValueID]transport.Codec{st.Send, st.Back} {
+			for id, c := range used {
+				if !slices.Contains(codecs, c) {
+					return &Error{Op: "adopt plan", Kind: Policy, Err: fmt.Errorf("it sends value %d as %s, which the model's description does not allow", id, c)}
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // merged sorts spans and joins those that touch.
@@ -185,7 +204,8 @@ func (a *Agent) prepare(ctx context.Context, r prepareRequest) error {
 }
 
 type inferRequest struct {
-	Epoch uint64 `json:"epoch"`
+	Epoch uint64        `json:"epoch"`
+	Model models.Digest `json:"model"`
 }
 
 // InferReport tells how a request was answered.
@@ -216,6 +236,7 @@ func (a *Agent) Infer(ctx context.Context, epoch uint64, input Values) (Values, 
 	if err != nil {
 		return nil, InferReport{}, err
 	}
+	j.epoch = epoch
 	for id, t := range input {
 		j.values[id] = t
 	}
@@ -234,8 +255,8 @@ func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.
 	a.mu.Lock()
 	ad, ok := a.plans[r.Epoch]
 	a.mu.Unlock()
-	if !ok {
-		return nil, &Error{Op: "infer", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no plan has epoch %d; adopt one first", r.Epoch)}
+	if !ok || ad.g.Digest != r.Model {
+		return nil, &Error{Op: "infer", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no plan of this model has epoch %d; adopt one first", r.Epoch)}
 	}
 	input, err := a.inputsOf(f, ad.g)
 	if err != nil {

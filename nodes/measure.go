@@ -47,15 +47,16 @@ func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values,
 	err = a.alone(ctx, func() error {
 		var values Values
 		p, values, err = a.cfg.Compute.Profile(ctx, g, input, opts)
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.sample = sampleOf{r.Model, values}
+		if err == nil {
+			a.keepSample(r.Model, values)
+		}
 		return err
 	})
 	if err != nil {
 		return Profile{}, a.failed("profile", err)
 	}
 	p.Host, p.CPU, p.Runtime = a.cfg.ID, a.cfg.CPU, a.cfg.Runtime
+	p.Codecs = allowed(r.Codecs)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.profiles[profileKey{r.Model, a.cfg.ID}] = p
@@ -75,20 +76,45 @@ func (a *Agent) madeUp(g *models.Graph) (Values, error) {
 	return input, nil
 }
 
+// keepSample remembers every value of a graph for timing segments of it; only
+// the latest graph's, they can be large.
+func (a *Agent) keepSample(model models.Digest, values Values) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sample = sample{model, values}
+}
+
+// sampleOf returns every value of a graph on its latest or a made-up input.
+func (a *Agent) sampleOf(ctx context.Context, g *models.Graph) (Values, error) {
+	a.mu.Lock()
+	s := a.sample
+	a.mu.Unlock()
+	if s.model == g.Digest {
+		return s.values, nil
+	}
+	input, err := a.madeUp(g)
+	if err != nil {
+		return nil, err
+	}
+	values, err := a.cfg.Compute.capture(ctx, g, input)
+	if err == nil {
+		a.keepSample(g.Digest, values)
+	}
+	return values, err
+}
+
 // timeSegments times sessions of whole segments.
 func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, error) {
 	g, err := a.graph(r.Model)
 	if err != nil {
 		return timeReply{}, err
 	}
-	a.mu.Lock()
-	sample := a.sample
-	a.mu.Unlock()
-	if sample.model != r.Model {
-		if _, err := a.profileSelf(ctx, profileRequest{Model: r.Model, Runs: 1, Cuts: 1}, nil, func(progress) {}); err != nil {
-			return timeReply{}, err
-		}
-		return a.timeSegments(ctx, r)
+	if len(r.Segments) > maxEffort || r.Runs < 0 || r.Runs > maxEffort {
+		return timeReply{}, &Error{Op: "time segments", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("%d segments, %d runs: want at most %d of each", len(r.Segments), r.Runs, maxEffort)}
+	}
+	values, err := a.sampleOf(ctx, g)
+	if err != nil {
+		return timeReply{}, a.failed("time segments", err)
 	}
 	var segments [][]models.OpID
 	for _, s := range r.Segments {
@@ -100,7 +126,7 @@ func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, err
 	}
 	var reply timeReply
 	err = a.alone(ctx, func() error {
-		reply.Times, err = a.cfg.Compute.timeSegments(ctx, g, segments, sample.values, max(1, r.Runs), func(int) {})
+		reply.Times, err = a.cfg.Compute.timeSegments(ctx, g, segments, values, max(1, r.Runs), func(int) {})
 		return err
 	})
 	if err != nil {
@@ -183,13 +209,16 @@ func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Value
 		p, ok := a.profiles[key]
 		a.mu.Unlock()
 		var err error
-		if !ok || r.Refresh {
+		if !ok || r.Refresh || !p.covers(r.Codecs) {
 			pr := profileRequest{Model: g.Digest, Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs}
 			if h.ID == a.cfg.ID {
 				p, err = a.profileSelf(ctx, pr, input, report)
 			} else {
 				p, err = a.askProfile(ctx, h.ID, pr, report)
 			}
+		}
+		if err == nil {
+			err = a.fits(g, p)
 		}
 		if err != nil {
 			lost[h.ID] = err
@@ -201,6 +230,19 @@ func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Value
 		known = append(known, p)
 	}
 	return known, lost
+}
+
+// fits checks that a host's profile is of this graph, and that the host may
+// share it: the exact form is for equal CPUs and runtimes.
+func (a *Agent) fits(g *models.Graph, p Profile) error {
+	if len(p.Ops) != len(g.Ops) {
+		return &Error{Op: "profile", Node: p.Host, Kind: Failed, Err: fmt.Errorf("it has %d ops, the model %d", len(p.Ops), len(g.Ops))}
+	}
+	if g.Form == models.Exact && (p.CPU != a.cfg.CPU || p.Runtime != a.cfg.Runtime) {
+		return &Error{Op: "profile", Node: p.Host, Kind: Invalid, Err: fmt.Errorf(
+			"the exact form needs equal CPU features and runtimes: it has %s, %s, this host %s, %s; use the portable form", p.CPU, p.Runtime, a.cfg.CPU, a.cfg.Runtime)}
+	}
+	return nil
 }
 
 func (a *Agent) askProfile(ctx context.Context, host partition.HostID, r profileRequest, report func(progress)) (Profile, error) {

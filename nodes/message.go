@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -155,6 +156,7 @@ func call(ctx context.Context, conn transport.Conn, r request, reply any) (*tran
 		f = transport.NewFrame(r.kind)
 	}
 	f.Header.Kind = r.kind
+	f.Header.RequestId = rand.Uint64()
 	if r.control != nil {
 		data, err := json.Marshal(r.control)
 		if err != nil {
@@ -196,7 +198,11 @@ func call(ctx context.Context, conn transport.Conn, r request, reply any) (*tran
 			return nil, err
 		default:
 			if reply != nil {
-				if err := json.Unmarshal(got.Header.Control, reply); err != nil {
+				data, err := controlOf(got)
+				if err == nil {
+					err = json.Unmarshal(data, reply)
+				}
+				if err != nil {
 					got.Release()
 					return nil, &Error{Op: op, Node: conn.Peer().ID, Kind: Failed, Err: fmt.Errorf("unreadable reply: %w", err)}
 				}

@@ -64,7 +64,10 @@ func (r *PlanReply) Restore() {
 	}
 }
 
-const defaultShortlist = 5
+const (
+	defaultShortlist = 5
+	maxShortlist     = 100
+)
 
 // Plan measures what is not known yet and chooses a plan. input is a sample of
 // every input of the graph.
@@ -72,6 +75,9 @@ func (a *Agent) Plan(ctx context.Context, r PlanRequest, input Values, report fu
 	g, err := a.graph(r.Model)
 	if err != nil {
 		return PlanReply{}, err
+	}
+	if r.Shortlist < 0 || r.Shortlist > maxShortlist {
+		return PlanReply{}, &Error{Op: "plan", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("a short list of %d plans: want 0 to %d", r.Shortlist, maxShortlist)}
 	}
 	reply := PlanReply{Lost: map[string]string{}}
 	profiles, lost := a.gatherProfiles(ctx, g, input, r, report)
@@ -90,7 +96,7 @@ func (a *Agent) Plan(ctx context.Context, r PlanRequest, input Values, report fu
 	for id, t := range input {
 		sizes[id] = t.Bytes()
 	}
-	p, err := NewProblem(g, hosts, links, profiles, sizes)
+	p, err := NewProblem(g, hosts, links, profiles, sizes, r.Codecs)
 	if err != nil {
 		return reply, a.failed("plan", err)
 	}

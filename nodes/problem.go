@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cleaveml/cleave/models"
@@ -13,8 +14,9 @@ import (
 // NewProblem puts a graph and what was measured into the solver's terms. hosts
 // are ordered from the origin outward and each has a profile; links is indexed
 // [from][to] in that order. inputs gives the sizes of the graph's inputs where
-// these depend on the request, an encoded image for example.
-func NewProblem(g *models.Graph, hosts []partition.Host, links [][]partition.Link, profiles []Profile, inputs map[models.ValueID]tensor.Bytes) (partition.Problem, error) {
+// these depend on the request, an encoded image for example. codecs are those
+// that the model's description allows, the lossless ones if there are none.
+func NewProblem(g *models.Graph, hosts []partition.Host, links [][]partition.Link, profiles []Profile, inputs map[models.ValueID]tensor.Bytes, codecs []transport.Codec) (partition.Problem, error) {
 	p := partition.Problem{Hosts: hosts, Links: links, Timed: map[partition.Segment]time.Duration{}}
 	if len(profiles) != len(hosts) {
 		return p, fmt.Errorf("plan: %d profiles for %d hosts", len(profiles), len(hosts))
@@ -46,7 +48,7 @@ func NewProblem(g *models.Graph, hosts []partition.Host, links [][]partition.Lin
 		if !v.Movable() {
 			size = immovable
 		}
-		value.Encodings = encodingsOf(models.ValueID(i), size, profiles)
+		value.Encodings = encodingsOf(models.ValueID(i), size, profiles, allowed(codecs))
 		p.Values = append(p.Values, value)
 	}
 	return p, nil
@@ -58,11 +60,16 @@ const immovable tensor.Bytes = 1 << 34
 
 // encodingsOf merges what the hosts measured of a value's codecs: sizes from
 // the origin, which has the data, times from each.
-func encodingsOf(id models.ValueID, size tensor.Bytes, profiles []Profile) []partition.Encoding {
+func encodingsOf(id models.ValueID, size tensor.Bytes, profiles []Profile, codecs []transport.Codec) []partition.Encoding {
 	n := len(profiles)
 	out := []partition.Encoding{{Codec: string(transport.Raw), Bytes: size, Encode: make([]time.Duration, n), Decode: make([]time.Duration, n)}}
 	for _, e := range profiles[0].Values[id] {
-		if e.Codec == transport.Raw {
+		if e.Codec == transport.Raw && e.Bytes != size {
+			return out // the profile saw another input: its encodings say nothing of this one
+		}
+	}
+	for _, e := range profiles[0].Values[id] {
+		if e.Codec == transport.Raw || !slices.Contains(codecs, e.Codec) {
 			continue
 		}
 		enc := partition.Encoding{Codec: string(e.Codec), Bytes: e.Bytes}
@@ -79,6 +86,14 @@ func encodingsOf(id models.ValueID, size tensor.Bytes, profiles []Profile) []par
 		}
 	}
 	return out
+}
+
+// allowed lists the codecs that may be used.
+func allowed(codecs []transport.Codec) []transport.Codec {
+	if len(codecs) == 0 {
+		return []transport.Codec{transport.Raw, transport.Zstd}
+	}
+	return codecs
 }
 
 // RawValues says of each value of the graph whether it is raw input.

@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,8 +26,20 @@ type Profile struct {
 	Ops []time.Duration `json:"ops"`
 	// Timed holds real sessions that were run, by SetKey of their ops.
 	Timed map[string]time.Duration `json:"timed"`
+	// Codecs that were measured.
+	Codecs []transport.Codec `json:"codecs"`
 	// Values has the encodings of each value that may cross a cut.
 	Values map[models.ValueID][]Encoding `json:"values"`
+}
+
+// covers reports whether all these codecs were measured.
+func (p Profile) covers(codecs []transport.Codec) bool {
+	for _, c := range allowed(codecs) {
+		if !slices.Contains(p.Codecs, c) {
+			return false
+		}
+	}
+	return true
 }
 
 // Encoding is the measured cost of a codec on one value.
@@ -49,9 +62,12 @@ type ProfileOptions struct {
 	Progress func(done, total int, what string)
 }
 
+// maxEffort bounds what a request may ask to be measured.
+const maxEffort = 1000
+
 func (o ProfileOptions) withDefaults() (ProfileOptions, error) {
-	if o.Runs < 0 || o.Cuts < 0 {
-		return o, fmt.Errorf("profile: %d runs, %d cuts: want none below 0", o.Runs, o.Cuts)
+	if o.Runs < 0 || o.Cuts < 0 || o.Runs > maxEffort || o.Cuts > maxEffort {
+		return o, &Error{Op: "profile", Kind: Invalid, Err: fmt.Errorf("%d runs, %d cuts: want 0 to %d of each", o.Runs, o.Cuts, maxEffort)}
 	}
 	if o.Runs == 0 {
 		o.Runs = 5
@@ -59,8 +75,11 @@ func (o ProfileOptions) withDefaults() (ProfileOptions, error) {
 	if o.Cuts == 0 {
 		o.Cuts = 12
 	}
-	if len(o.Codecs) == 0 {
-		o.Codecs = []transport.Codec{transport.Raw, transport.Zstd}
+	o.Codecs = allowed(o.Codecs)
+	for _, c := range o.Codecs {
+		if !c.Known() {
+			return o, &Error{Op: "profile", Kind: Invalid, Err: fmt.Errorf("no codec is called %q", string(c))}
+		}
 	}
 	if o.Progress == nil {
 		o.Progress = func(int, int, string) {}
@@ -97,7 +116,8 @@ type measurement struct {
 func (m *measurement) run(ctx context.Context, input Values) error {
 	total := 3 + m.opts.Cuts
 	m.opts.Progress(0, total, "one pass over all values")
-	if err := m.capture(ctx, input); err != nil {
+	var err error
+	if m.sample, err = m.c.capture(ctx, m.g, input); err != nil {
 		return err
 	}
 	m.opts.Progress(1, total, "codecs on the values that may cross")
@@ -105,7 +125,6 @@ func (m *measurement) run(ctx context.Context, input Values) error {
 		return err
 	}
 	m.opts.Progress(2, total, "the whole network")
-	var err error
 	if m.p.Whole, err = m.c.timeSegment(ctx, m.g, m.g.Whole().Ops, m.sample, m.opts.Runs); err != nil {
 		return err
 	}
@@ -132,37 +151,38 @@ func (m *measurement) run(ctx context.Context, input Values) error {
 	return nil
 }
 
-// capture runs the graph once, op ranges by parts, keeping every value.
-func (m *measurement) capture(ctx context.Context, input Values) error {
-	m.sample = Values{}
+// capture runs the graph once, part by part, and returns every value.
+func (c *Compute) capture(ctx context.Context, g *models.Graph, input Values) (Values, error) {
+	values := Values{}
 	for id, t := range input {
-		m.sample[id] = t
+		values[id] = t
 	}
-	stages, err := m.g.AllValues()
+	stages, err := g.AllValues()
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range stages {
+		if err := c.captureStage(ctx, st, values); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+func (c *Compute) captureStage(ctx context.Context, st models.Stage, values Values) error {
+	s, err := c.engine.Load(ctx, st)
 	if err != nil {
 		return err
 	}
-	for _, st := range stages {
-		s, err := m.c.engine.Load(ctx, st)
-		if err != nil {
-			return err
-		}
-		inputs := make([]tensor.Tensor, len(st.Inputs))
-		for i, id := range st.Inputs {
-			inputs[i] = m.sample[id]
-		}
-		out, err := s.Run(ctx, inputs)
-		for i := range out {
-			m.sample[st.Outputs[i]] = out[i].Clone()
-		}
-		if closeErr := s.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
-			return err
-		}
+	inputs := make([]tensor.Tensor, len(st.Inputs))
+	for i, id := range st.Inputs {
+		inputs[i] = values[id]
 	}
-	return nil
+	out, err := s.Run(ctx, inputs)
+	for i := range out {
+		values[st.Outputs[i]] = out[i].Clone()
+	}
+	return errors.Join(err, s.Close())
 }
 
 // timeSegment returns the median time of one segment's session.
@@ -183,8 +203,8 @@ func (c *Compute) timeSegments(ctx context.Context, g *models.Graph, segments []
 	for from := 0; from < len(segments); {
 		to := from
 		var held tensor.Bytes
-		for to < len(segments) && (to == from || held+2*g.Weights(segments[to]) <= c.budget/2) {
-			held += 2 * g.Weights(segments[to]) // mapped, and laid out anew for the kernels
+		for to < len(segments) && (to == from || held+sessionSize(g, segments[to]) <= c.budget/2) {
+			held += sessionSize(g, segments[to])
 			to++
 		}
 		if err := c.timeTogether(ctx, g, segments[from:to], sample, runs, times[from:to]); err != nil {
@@ -221,9 +241,7 @@ func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments []
 			for _, id := range l.Segment.Inputs {
 				values[id] = sample[id]
 			}
-			l.run.Lock() // a request may run the same session
-			d, err := c.pace.Time(ctx, rest, func() error { return l.compute(ctx, values) })
-			l.run.Unlock()
+			d, err := c.timeOnce(ctx, l, values)
 			if err != nil {
 				return err
 			}
@@ -236,6 +254,15 @@ func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments []
 		times[i] = median(all[i])
 	}
 	return nil
+}
+
+// timeOnce keeps requests off the session meanwhile.
+func (c *Compute) timeOnce(ctx context.Context, l *Loaded, values Values) (time.Duration, error) {
+	if err := l.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer l.unlock()
+	return c.pace.Time(ctx, rest, func() error { return l.compute(ctx, values) })
 }
 
 func median(d []time.Duration) time.Duration {
@@ -388,6 +415,9 @@ func (m *measurement) encodings(ctx context.Context) error {
 	return nil
 }
 
+// shortRest is enough for a codec's tables to leave the nearest caches.
+const shortRest = 5 * time.Millisecond
+
 // minCodec is the size below which only raw is worth considering.
 const minCodec = 512
 
@@ -402,15 +432,15 @@ func (m *measurement) encoding(ctx context.Context, codec transport.Codec, t ten
 	var encoded []byte
 	decoded := make([]byte, t.Bytes())
 	var enc, dec []time.Duration
-	for range 3 {
-		d, err := m.c.pace.Time(ctx, 0, func() (err error) { encoded, err = codec.Encode(encoded[:0], t); return err })
+	for range 2 {
+		d, err := m.c.pace.Time(ctx, shortRest, func() (err error) { encoded, err = codec.Encode(encoded[:0], t); return err })
 		if transport.KindOf(err) == transport.Unsupported {
 			return Encoding{}, false, nil // this codec refuses this value
 		} else if err != nil {
 			return Encoding{}, false, err
 		}
 		enc = append(enc, d)
-		d, err = m.c.pace.Time(ctx, 0, func() error { return codec.Decode(decoded, t.DType, encoded) })
+		d, err = m.c.pace.Time(ctx, shortRest, func() error { return codec.Decode(decoded, t.DType, encoded) })
 		if err != nil {
 			return Encoding{}, false, err
 		}

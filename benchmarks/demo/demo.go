@@ -34,6 +34,8 @@ type Config struct {
 	Scenes []lab.Scene
 	// Rounds is how many frames each strategy answers in a scene.
 	Rounds int
+	// Lossless keeps to lossless codecs whatever the description allows.
+	Lossless bool
 	// Budget is the deadline of each request.
 	Budget time.Duration
 	// Profile bounds the effort of measuring.
@@ -177,9 +179,7 @@ func (d *demo) scene(ctx context.Context, s lab.Scene) error {
 	}
 	r := d.Profile
 	r.RawStays = s.RawStays
-	for _, c := range d.Entry.Pipeline.Codecs {
-		r.Codecs = append(r.Codecs, transport.Codec(c))
-	}
+	r.Codecs = d.codecs()
 	plan, err := d.client.Plan(ctx, d.Graph, r, inputs, func(p nodes.Progress) {
 		d.Step("%s measures %s (%d of %d)", p.Host, p.What, p.Done, p.Total)
 	})
@@ -205,6 +205,17 @@ func (d *demo) scene(ctx context.Context, s lab.Scene) error {
 	return nil
 }
 
+// codecs that the model's description allows, the lossy ones unless Lossless.
+func (d *demo) codecs() []transport.Codec {
+	var out []transport.Codec
+	for _, name := range d.Entry.Pipeline.Codecs {
+		if c := transport.Codec(name); c.Lossless() || !d.Lossless {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // ready adopts the chosen plan and the fixed strategies.
 func (d *demo) ready(ctx context.Context, s lab.Scene, plan nodes.PlanReply) ([]*Row, error) {
 	rows := []*Row{{Scene: s.Name, Strategy: "cleave", plan: plan.Chosen}}
@@ -217,7 +228,7 @@ func (d *demo) ready(ctx context.Context, s lab.Scene, plan nodes.PlanReply) ([]
 		}
 		d.Step("building the sessions of %s", row.Strategy)
 		var err error
-		if row.epoch, err = d.client.Adopt(ctx, nodes.AdoptRequest{Model: d.Graph.Digest, Plan: row.plan, RawStays: s.RawStays}); err != nil {
+		if row.epoch, err = d.client.Adopt(ctx, nodes.AdoptRequest{Model: d.Graph.Digest, Plan: row.plan, RawStays: s.RawStays, Codecs: d.codecs()}); err != nil {
 			return nil, fmt.Errorf("%s: %w", row.Strategy, err)
 		}
 		row.Plan, row.Split = row.plan.String(), row.plan.Split()
@@ -333,7 +344,7 @@ func outcome(err error) Outcome {
 	switch {
 	case err == nil:
 		return Answered
-	case errors.As(err, &e) && e.Kind != nodes.Deadline:
+	case errors.As(err, &e) && e.Refusal:
 		return Refused
 	}
 	return Lost

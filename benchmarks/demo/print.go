@@ -142,6 +142,8 @@ func (row Row) verdict() string {
 	switch {
 	case row.Lost > 0 || row.Wrong > 0 || row.Refused > 0:
 		return fmt.Sprintf("%d right, %d wrong, %d refused, %d lost", row.Answered-row.Wrong, row.Wrong, row.Refused, row.Lost)
+	case lossy(row.plan):
+		return fmt.Sprintf("%d of %d say the same, drift %.0e", row.Answered, row.Sent, row.Drift)
 	case row.Drift == 0:
 		return fmt.Sprintf("%d of %d bit for bit", row.Answered, row.Sent)
 	}

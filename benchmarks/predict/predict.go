@@ -18,6 +18,7 @@ import (
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
 )
 
 // The goals.
@@ -25,6 +26,7 @@ const (
 	GoalMedian = 0.15
 	GoalP90    = 0.30
 	GoalRegret = 0.10
+	GoalPlans  = 20 // split plans per cell
 )
 
 // Network is the link between device and cloud.
@@ -51,6 +53,7 @@ func Models() []string { return []string{"mobilenet_v2", "resnet18", "googlenet"
 type Subject struct {
 	Name   string
 	Graph  *models.Graph
+	Codecs []transport.Codec // that its description allows
 	Inputs map[string]tensor.Tensor
 }
 
@@ -142,7 +145,7 @@ func (c *cell) step(format string, args ...any) {
 }
 
 func (c *cell) run() ([]Row, error) {
-	plan, err := c.client.Plan(c.ctx, c.subject.Graph, nodes.PlanRequest{Refresh: true, Cuts: 16, Shortlist: 8}, c.subject.Inputs, func(p nodes.Progress) {
+	plan, err := c.client.Plan(c.ctx, c.subject.Graph, nodes.PlanRequest{Refresh: true, Cuts: 12, Shortlist: 8, Codecs: c.subject.Codecs}, c.subject.Inputs, func(p nodes.Progress) {
 		c.step("%s measures %s", p.Host, p.What)
 	})
 	if err != nil {
@@ -196,7 +199,7 @@ func work(p partition.Plan) time.Duration {
 }
 
 func (c *cell) adopt(p partition.Plan) (uint64, error) {
-	return c.client.Adopt(c.ctx, nodes.AdoptRequest{Model: c.subject.Graph.Digest, Plan: p, Lone: true})
+	return c.client.Adopt(c.ctx, nodes.AdoptRequest{Model: c.subject.Graph.Digest, Plan: p, Codecs: c.subject.Codecs, Lone: true})
 }
 
 // measure runs a plan and returns the medians of the whole and of the work, in
@@ -289,16 +292,25 @@ func (c *cell) finals(rows []Row) error {
 func Figures(rows []Row) []benchmarks.Figure {
 	var errs []float64
 	regret := 0.0
+	splits := map[[2]string]int{}
 	for _, r := range rows {
-		if r.split {
+		cell := [2]string{r.Model, r.Network}
+		splits[cell] += 0
+		if r.split && !r.Chosen {
 			errs = append(errs, r.Error)
+			splits[cell]++
 		}
 		regret = max(regret, r.Regret)
+	}
+	fewest := math.Inf(1)
+	for _, n := range splits {
+		fewest = min(fewest, float64(n))
 	}
 	return []benchmarks.Figure{
 		benchmarks.NewFigure("prediction_error_median", benchmarks.QuantileOf(errs, 0.5), "ratio", benchmarks.Lower, GoalMedian),
 		benchmarks.NewFigure("prediction_error_p90", benchmarks.QuantileOf(errs, 0.9), "ratio", benchmarks.Lower, GoalP90),
 		benchmarks.NewFigure("regret_max", regret, "ratio", benchmarks.Lower, GoalRegret),
+		benchmarks.NewFigure("split_plans_min", fewest, "plans", benchmarks.Higher, GoalPlans),
 	}
 }
 

@@ -203,5 +203,5 @@ func benchSubject(ctx context.Context, rt *ort.Runtime, store *models.Store, nam
 	}
 	j := demoJob{entry: entry, graph: g}
 	inputs, err := j.frame(0)
-	return predict.Subject{Name: name, Graph: g, Inputs: inputs}, err
+	return predict.Subject{Name: name, Graph: g, Inputs: inputs, Codecs: codecs(entry.Pipeline)}, err
 }

@@ -29,7 +29,7 @@ type demoFlags struct {
 	model, image, scene, form, draw, store string
 	slowdowns                              []float64
 	rounds                                 int
-	quick, json                            bool
+	quick, json, lossless                  bool
 }
 
 const pictureSeed = 1
@@ -59,6 +59,7 @@ compares every answer with the uncut network's.`,
 	c.Flags().Float64SliceVar(&f.slowdowns, "slowdown", []float64{16, 2, 1}, "how much slower than this machine device, edge and cloud are")
 	c.Flags().IntVar(&f.rounds, "rounds", 30, "frames per strategy and scene")
 	c.Flags().BoolVar(&f.quick, "quick", false, "fewer frames and shorter measurements")
+	c.Flags().BoolVar(&f.lossless, "lossless", false, "send tensors losslessly even where the model's description allows fp16")
 	c.Flags().BoolVar(&f.json, "json", false, "print figures and rows as JSON")
 	return c
 }
@@ -94,9 +95,9 @@ func runDemo(c *cobra.Command, f demoFlags) error {
 		Entry: job.entry, Graph: g, Frame: job.frame, Uncut: job.uncut, Scenes: scenes, Rounds: f.rounds, Budget: 20 * time.Second,
 		Lab: lab.Config{Program: program, Dir: clean, Store: job.store.Dir(),
 			Hosts: lab.ThreeTiers(f.slowdowns[0], f.slowdowns[1], f.slowdowns[2]), Log: os.Stderr},
-		Profile: f.effort(),
-		Say:     func(format string, args ...any) { show.Done(); say(format, args...) },
-		Step:    func(format string, args ...any) { show.Step(format, args...) },
+		Profile: f.effort(), Lossless: f.lossless,
+		Say:  func(format string, args ...any) { show.Done(); say(format, args...) },
+		Step: func(format string, args ...any) { show.Step(format, args...) },
 	})
 	show.Done()
 	if err != nil {
@@ -135,7 +136,7 @@ func (f *demoFlags) effort() nodes.PlanRequest {
 	if f.quick {
 		return nodes.PlanRequest{Runs: 2, Cuts: 5, Shortlist: 3}
 	}
-	return nodes.PlanRequest{Runs: 5, Cuts: 12, Shortlist: 6}
+	return nodes.PlanRequest{Runs: 5, Cuts: 8, Shortlist: 6}
 }
 
 // demoJob is what a demo runs: the model, its frames and the uncut network.
@@ -307,7 +308,12 @@ func demoFigures(result demo.Result) []benchmarks.Figure {
 	}
 	ours, ok := result.Find("private", "cleave")
 	alone, ok2 := result.Find("private", "device-only")
-	if ok && ok2 && alone.P50 > 0 {
+	if ok && ok2 && ours.Answered > 0 && alone.Answered > 0 {
+		split := 0.0
+		if ours.Split {
+			split = 1
+		}
+		figures = append(figures, benchmarks.NewFigure("private_is_split", split, "bool", benchmarks.Higher, 1))
 		figures = append(figures, benchmarks.NewFigure("private_p50_over_device_only", ours.P50/alone.P50, "ratio", benchmarks.Lower, 0.92))
 	}
 	return figures

@@ -188,7 +188,7 @@ func (o *origin) infer(ctx context.Context, f runFlags, s *subject, plan partiti
 	show := newProgress(os.Stderr)
 	defer show.Done()
 	show.Step("making the plan ready")
-	epoch, err := o.Adopt(ctx, nodes.AdoptRequest{Model: s.graph.Digest, Plan: plan, RawStays: f.private})
+	epoch, err := o.Adopt(ctx, nodes.AdoptRequest{Model: s.graph.Digest, Plan: plan, RawStays: f.private, Codecs: codecs(s.entry.Pipeline)})
 	if err != nil {
 		return nil, err
 	}

@@ -42,6 +42,8 @@ func TestMain(m *testing.M) {
 //	hold ADDRESS            take a UDP address
 //	agent NAME [ARG...]     start an agent of cluster.yaml and wait until it is ready
 //	halt NAME               stop it
+//	report BENCH            standard output is a report of that experiment, without faults
+//	interrupt TEXT cleave . run it until a line begins so, press Ctrl-C, check that nothing is left
 //
 // and the condition [runtime]: ONNX Runtime is at hand.
 func TestScript(t *testing.T) {
@@ -69,6 +71,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": exitCode, "onnx": writeONNX, "picture": writePicture, "npy": writeNPY,
 			"addresses": addresses, "fill": fill, "hold": hold, "agent": startAgent, "halt": haltAgent,
+			"report": checkReport, "interrupt": interrupt,
 		},
 	})
 }
