@@ -122,6 +122,23 @@ func (p *Pace) Time(ctx context.Context, rest time.Duration, work func() error) 
 	return s.Work(), err
 }
 
+// Reckon runs work once and returns how long it would take at this pace,
+// without taking that long: for what is measured often and weighs little.
+func (p *Pace) Reckon(ctx context.Context, rest time.Duration, work func() error) (time.Duration, error) {
+	if err := wait(ctx, rest); err != nil {
+		return 0, err
+	}
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	defer func() { <-p.slots }()
+	begin := time.Now()
+	cpu, err := cpuTime(work)
+	return time.Since(begin) + time.Duration(float64(cpu)*(p.factor-1)), err
+}
+
 // cpuTime returns the CPU time of the calling thread that work takes. ONNX
 // Runtime with one thread computes on the caller's.
 func cpuTime(work func() error) (time.Duration, error) {

@@ -433,14 +433,14 @@ func (m *measurement) encoding(ctx context.Context, codec transport.Codec, t ten
 	decoded := make([]byte, t.Bytes())
 	var enc, dec []time.Duration
 	for range 2 {
-		d, err := m.c.pace.Time(ctx, shortRest, func() (err error) { encoded, err = codec.Encode(encoded[:0], t); return err })
+		d, err := m.c.pace.Reckon(ctx, shortRest, func() (err error) { encoded, err = codec.Encode(encoded[:0], t); return err })
 		if transport.KindOf(err) == transport.Unsupported {
 			return Encoding{}, false, nil // this codec refuses this value
 		} else if err != nil {
 			return Encoding{}, false, err
 		}
 		enc = append(enc, d)
-		d, err = m.c.pace.Time(ctx, shortRest, func() error { return codec.Decode(decoded, t.DType, encoded) })
+		d, err = m.c.pace.Reckon(ctx, shortRest, func() error { return codec.Decode(decoded, t.DType, encoded) })
 		if err != nil {
 			return Encoding{}, false, err
 		}

@@ -199,6 +199,10 @@ func (d *demo) scene(ctx context.Context, s lab.Scene) error {
 		return err
 	}
 	for _, row := range rows {
+		if row.Links == nil {
+			row.Links = []Traffic{}
+		}
+		row.Samples = []float64{}
 		row.finish()
 		d.result.Rows = append(d.result.Rows, *row)
 	}

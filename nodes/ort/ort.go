@@ -50,7 +50,7 @@ func Open(cfg Config) (*Runtime, error) {
 		return nil, fmt.Errorf("ONNX Runtime: no library at %q; run: cleave setup", cfg.Library)
 	}
 	if truncated(cfg.Library) {
-		return nil, fmt.Errorf("ONNX Runtime: %s is truncated; run: cleave setup", cfg.Library)
+		return nil, fmt.Errorf("ONNX Runtime: %s is truncated; run: cleave setup, or point CLEAVE_ONNXRUNTIME to a whole library", cfg.Library)
 	}
 	ort.SetSharedLibraryPath(cfg.Library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelError()); err != nil {
