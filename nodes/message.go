@@ -150,22 +150,9 @@ type request struct {
 // call sends one request and returns the reply, which the caller releases, and
 // decodes its control part into reply, which may be nil.
 func call(ctx context.Context, conn transport.Conn, r request, reply any) (*transport.Frame, error) {
-	op := r.kind
-	f := r.frame
-	if f == nil {
-		f = transport.NewFrame(r.kind)
-	}
-	f.Header.Kind = r.kind
-	f.Header.RequestId = rand.Uint64()
-	if r.control != nil {
-		data, err := json.Marshal(r.control)
-		if err != nil {
-			return nil, &Error{Op: op, Kind: Invalid, Err: err}
-		}
-		f.Header.Control = data
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		f.Header.BudgetMs = max(0.001, float64(time.Until(deadline))/1e6)
+	f, err := r.build(ctx)
+	if err != nil {
+		return nil, err
 	}
 	s, err := conn.Open(ctx)
 	if err != nil {
@@ -178,10 +165,48 @@ func call(ctx context.Context, conn transport.Conn, r request, reply any) (*tran
 	if err := s.CloseSend(); err != nil {
 		return nil, err
 	}
+	got, err := r.receive(ctx, conn.Peer().ID, s)
+	if err != nil || reply == nil {
+		return got, err
+	}
+	data, err := controlOf(got)
+	if err == nil {
+		err = json.Unmarshal(data, reply)
+	}
+	if err != nil {
+		got.Release()
+		return nil, &Error{Op: r.kind, Node: conn.Peer().ID, Kind: Failed, Err: fmt.Errorf("unreadable reply: %w", err)}
+	}
+	return got, nil
+}
+
+// build fills in the frame of a request.
+func (r request) build(ctx context.Context) (*transport.Frame, error) {
+	f := r.frame
+	if f == nil {
+		f = transport.NewFrame(r.kind)
+	}
+	f.Header.Kind = r.kind
+	f.Header.RequestId = rand.Uint64()
+	if r.control != nil {
+		data, err := json.Marshal(r.control)
+		if err != nil {
+			return nil, &Error{Op: r.kind, Kind: Invalid, Err: err}
+		}
+		f.Header.Control = data
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		f.Header.BudgetMs = max(0.001, float64(time.Until(deadline))/1e6)
+	}
+	return f, nil
+}
+
+// receive returns the reply, after any number of progress frames.
+func (r request) receive(ctx context.Context, peer partition.HostID, s transport.Stream) (*transport.Frame, error) {
 	for {
 		got, err := s.Receive(ctx)
 		if errors.Is(err, io.EOF) {
-			return nil, &Error{Op: op, Node: conn.Peer().ID, Kind: Unavailable, Err: errors.New("it closed the stream without an answer")}
+			return nil, &Error{Op: r.kind, Node: peer, Kind: Unavailable, Err: errors.New("it closed the stream without an answer")}
 		} else if err != nil {
 			return nil, err
 		}
@@ -193,20 +218,10 @@ func call(ctx context.Context, conn transport.Conn, r request, reply any) (*tran
 			}
 			got.Release()
 		case transport.KindError:
-			err := remoteError(op, got.Header.Error)
+			err := remoteError(r.kind, got.Header.Error)
 			got.Release()
 			return nil, err
 		default:
-			if reply != nil {
-				data, err := controlOf(got)
-				if err == nil {
-					err = json.Unmarshal(data, reply)
-				}
-				if err != nil {
-					got.Release()
-					return nil, &Error{Op: op, Node: conn.Peer().ID, Kind: Failed, Err: fmt.Errorf("unreadable reply: %w", err)}
-				}
-			}
 			return got, nil
 		}
 	}

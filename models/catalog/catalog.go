@@ -210,6 +210,7 @@ type surroundings struct {
 // pipelineVersion changes when a description gives other ONNX models than before.
 const pipelineVersion = "1"
 
+// Front implements models.Surroundings.
 func (s surroundings) Front(input models.ValueInfo) (*onnx.ModelProto, error) {
 	if s.width == 0 {
 		return nil, nil
@@ -218,6 +219,7 @@ func (s surroundings) Front(input models.ValueInfo) (*onnx.ModelProto, error) {
 	return m, describe(err)
 }
 
+// Back implements models.Surroundings.
 func (s surroundings) Back(outputs []models.ValueInfo) (*onnx.ModelProto, error) {
 	m, err := s.p.Back(ports(outputs))
 	return m, describe(err)
@@ -230,6 +232,7 @@ func describe(err error) error {
 	return &models.Error{Op: "describe", Model: "the model", Kind: models.Invalid, Err: err}
 }
 
+// Fingerprint implements models.Surroundings.
 func (s surroundings) Fingerprint() string {
 	data, err := json.Marshal([]any{pipelineVersion, s.p, s.width, s.height})
 	if err != nil {
