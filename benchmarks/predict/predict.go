@@ -145,7 +145,7 @@ func (c *cell) step(format string, args ...any) {
 }
 
 func (c *cell) run() ([]Row, error) {
-	plan, err := c.client.Plan(c.ctx, c.subject.Graph, nodes.PlanRequest{Refresh: true, Cuts: 12, Shortlist: 8, Codecs: c.subject.Codecs}, c.subject.Inputs, func(p nodes.Progress) {
+	plan, err := c.client.Plan(c.ctx, c.subject.Graph, nodes.PlanRequest{Refresh: true, Runs: 3, Cuts: 8, Shortlist: 6, Codecs: c.subject.Codecs}, c.subject.Inputs, func(p nodes.Progress) {
 		c.step("%s measures %s", p.Host, p.What)
 	})
 	if err != nil {

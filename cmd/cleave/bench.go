@@ -146,7 +146,7 @@ func benchPredict(ctx context.Context, f benchFlags, step func(string, ...any)) 
 	if err != nil {
 		return none, err
 	}
-	cfg := predict.Config{Networks: networks, Slowdown: 16, Plans: f.plans, Runs: 3, Finals: 9, Step: step}
+	cfg := predict.Config{Networks: networks, Slowdown: 16, Plans: f.plans, Runs: 3, Finals: 7, Step: step}
 	for _, name := range f.models {
 		s, err := benchSubject(ctx, rt, store, name, step)
 		if err != nil {
