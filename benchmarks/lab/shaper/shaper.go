@@ -21,8 +21,12 @@ import (
 const (
 	headers = 28 // bytes of IPv4 and UDP per packet
 	// spin is how long before a deadline the scheduler stops to sleep and
-	// yields instead: timers of the runtime are late by about this much.
+	// yields instead: the system is late by about this much.
 	spin = 100 * time.Microsecond
+	// coarse is how late timers are when a process is idle: shorter waits are
+	// left to the system, in slices, so that an earlier packet need not wait.
+	coarse = 1500 * time.Microsecond
+	slice  = 200 * time.Microsecond
 )
 
 // Rule is one direction of a link.
@@ -206,10 +210,17 @@ func (c *Conn) schedule() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	var spun time.Time
+	virtual := false // time stands still while this goroutine runs or sleeps outside Go
 	for {
 		wait, closed := c.deliver()
 		if closed {
 			return
+		}
+		if wait > spin && wait <= coarse && !virtual {
+			before := time.Now()
+			nap(min(wait-spin, slice))
+			virtual = time.Now().Equal(before)
+			continue
 		}
 		if wait <= spin {
 			// Virtual time stands still while this goroutine runs.

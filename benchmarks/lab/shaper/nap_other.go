@@ -1,0 +1,8 @@
+//go:build !linux
+
+package shaper
+
+import "time"
+
+// nap returns after about d.
+func nap(d time.Duration) { time.Sleep(d) }
