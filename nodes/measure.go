@@ -135,6 +135,10 @@ func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, err
 	return reply, nil
 }
 
+// probes is how often a link is probed at most: a connection's window may need
+// more than one to fill it, and until it does the rate is a lower bound.
+const probes = 3
+
 // pings is how often the way there and back is measured; the median counts.
 const pings = 9
 
@@ -168,6 +172,9 @@ func (a *Agent) measureLink(ctx context.Context, host partition.HostID) (Measure
 		return MeasuredLink{}, a.failed("warm link", err)
 	}
 	links, err := a.net.Probe(ctx, host)
+	for try := 1; try < probes && err == nil && (links.Out.LowerBoundOnly || links.In.LowerBoundOnly); try++ {
+		links, err = a.net.Probe(ctx, host)
+	}
 	if err != nil {
 		return MeasuredLink{}, a.failed("probe link", err)
 	}
