@@ -240,7 +240,7 @@ func protoInfo(v ValueInfo) *onnx.ValueInfoProto {
 var learnedTypes = map[string]bool{
 	"Conv": true, "ConvTranspose": true, "FusedConv": true, "NhwcFusedConv": true, "ConvInteger": true, "QLinearConv": true,
 	"Gemm": true, "FusedGemm": true, "MatMul": true, "FusedMatMul": true, "MatMulInteger": true, "QLinearMatMul": true,
-	"MatMulNBits": true, "QGemm": true, "LSTM": true, "GRU": true, "RNN": true, "Attention": true, "Gather": false,
+	"MatMulNBits": true, "QGemm": true, "LSTM": true, "GRU": true, "RNN": true, "Attention": true,
 }
 
 // learned: node i is of a learned type and one of its weights has rank ≥ 2.

@@ -22,12 +22,6 @@ type Engine interface {
 	Load(ctx context.Context, st models.Stage) (Session, error)
 }
 
-// EngineFunc makes an Engine of a function.
-type EngineFunc func(ctx context.Context, st models.Stage) (Session, error)
-
-// Load calls f.
-func (f EngineFunc) Load(ctx context.Context, st models.Stage) (Session, error) { return f(ctx, st) }
-
 // OpTimer is an Engine that can tell how the time of a stage divides among
 // its ops. Only the proportions are used: measuring slows the ops down.
 type OpTimer interface {
