@@ -25,23 +25,34 @@ const (
 	Zstd Codec = "zstd"
 	// FP16Zstd is FP16, then Zstd.
 	FP16Zstd Codec = "fp16+zstd"
+	// Int8 sends float32 as 256 levels between the least and the greatest value
+	// of each channel: absolute error ≤ half a level, which is 1/510 of the
+	// channel's span, 1e-36 and float32's own rounding. NaNs and infinities are
+	// refused.
+	Int8 Codec = "int8"
+	// Int8Zstd is Int8, then one zstd frame over the levels.
+	Int8Zstd Codec = "int8+zstd"
 )
 
 // Codecs lists all codecs, Raw first.
-func Codecs() []Codec { return []Codec{Raw, FP16, Zstd, FP16Zstd} }
+func Codecs() []Codec { return []Codec{Raw, FP16, Zstd, FP16Zstd, Int8, Int8Zstd} }
 
 // Lossless reports whether decoding gives back the very bytes.
 func (c Codec) Lossless() bool { return c == Raw || c == Zstd }
 
 // Known reports whether c is one of Codecs.
-func (c Codec) Known() bool { return c == Raw || c == FP16 || c == Zstd || c == FP16Zstd }
+func (c Codec) Known() bool { return c.Lossless() || c.half() || c.int8() }
 
-func (c Codec) half() bool       { return c == FP16 || c == FP16Zstd }
-func (c Codec) compressed() bool { return c == Zstd || c == FP16Zstd }
+func (c Codec) half() bool { return c == FP16 || c == FP16Zstd }
+func (c Codec) int8() bool { return c == Int8 || c == Int8Zstd }
+
+// exact: the size alone says how long the encoded bytes are.
+func (c Codec) exact() bool      { return c == Raw || c == FP16 }
+func (c Codec) compressed() bool { return c == Zstd || c == FP16Zstd || c == Int8Zstd }
 
 // Supports reports whether c can carry elements of this type.
 func (c Codec) Supports(d tensor.DType) bool {
-	if c.half() {
+	if c.half() || c.int8() {
 		return d == tensor.Float32
 	}
 	return c.Known() && d.Size() > 0
@@ -55,6 +66,9 @@ func (c Codec) MaxEncoded(t tensor.Tensor) int {
 func maxEncoded(c Codec, raw int) int {
 	if c.half() {
 		raw /= 2
+	}
+	if c.int8() {
+		raw = maxInt8(raw / 4)
 	}
 	if c.compressed() {
 		raw += raw/256 + 64*maxPlanes // a zstd block header is 3 bytes per 128 KiB at worst
@@ -112,10 +126,28 @@ func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 			return nil, err
 		}
 		return dst, nil
+	case Int8:
+		// The head grows dst where the levels cannot be: leave room for both.
+		elements := len(t.Data) / 4
+		n := channels(t.Shape, elements)
+		start, head := len(dst), 4+8*n
+		dst = grow(dst, head+elements)
+		if _, err := c.toInt8(dst[start:start], dst[start+head:], t, n); err != nil {
+			return nil, err
+		}
+		return dst, nil
 	}
 	k := coders.Get().(*coder)
 	defer coders.Put(k)
 	src, size := t.Data, t.DType.Size()
+	if c == Int8Zstd {
+		levels := k.room(0, len(src)/4)
+		dst, err := c.toInt8(dst, levels, t, channels(t.Shape, len(levels)))
+		if err != nil {
+			return nil, err
+		}
+		return k.enc.EncodeAll(levels, dst), nil
+	}
 	if c.half() {
 		src, size = k.room(0, len(src)/2), 2
 		if err := c.toHalf(src, t); err != nil {
@@ -145,6 +177,9 @@ func (c Codec) Decode(dst []byte, d tensor.DType, src []byte) error {
 	want := len(dst)
 	if c.half() {
 		want /= 2
+	}
+	if c.int8() {
+		return c.decodeInt8(dst, src)
 	}
 	if !c.compressed() && len(src) != want {
 		return c.malformed("%d bytes where %d belong", len(src), want)
@@ -183,6 +218,26 @@ func (c Codec) Decode(dst []byte, d tensor.DType, src []byte) error {
 	halves := k.room(0, want)
 	unshuffle(halves, out, 2)
 	fromHalf(dst, halves)
+	return nil
+}
+
+func (c Codec) decodeInt8(dst, src []byte) error {
+	elements := len(dst) / 4
+	n, head, levels, err := c.splitInt8(src, elements)
+	if err != nil {
+		return err
+	}
+	if c == Int8Zstd {
+		k := coders.Get().(*coder)
+		defer coders.Put(k)
+		if levels, err = k.dec.DecodeAll(levels, k.room(0, elements)[:0:elements]); err != nil {
+			return c.malformed("%w", err)
+		}
+	}
+	if len(levels) != elements {
+		return c.malformed("%d bytes where %d belong", len(levels), elements)
+	}
+	fromInt8(dst, head, levels, n)
 	return nil
 }
 

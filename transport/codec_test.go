@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,71 @@ func TestHalfBound(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestInt8Bound(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		shape := rapid.SliceOfN(rapid.Int64Range(1, 6), 0, 4).Draw(t, "shape")
+		if rapid.Bool().Draw(t, "large") {
+			shape = append(shape, 20)
+		}
+		n := 1
+		for _, d := range shape {
+			n *= int(d)
+		}
+		scale := rapid.SampledFrom([]float32{1e-38, 1e-3, 1, 1e30}).Draw(t, "scale")
+		v := rapid.SliceOfN(rapid.Float32Range(-3, 7), n, n).Draw(t, "values")
+		for i := range v {
+			v[i] *= scale
+		}
+		x := tensor.FromFloat32(v, shape...)
+		size := n / channels(shape, n)
+		for _, c := range []Codec{Int8, Int8Zstd} {
+			got := roundTrip(t, c, x).Float32()
+			for i := range v {
+				channel := v[i/size*size : (i/size+1)*size]
+				low, high := float64(slices.Min(channel)), float64(slices.Max(channel))
+				bound := (high-low)/510*1.001 + 1e-6*max(math.Abs(low), math.Abs(high)) + 1e-36
+				if d := math.Abs(float64(got[i]) - float64(v[i])); d > bound {
+					t.Fatalf("%s: %g became %g in a channel from %g to %g", c, v[i], got[i], low, high)
+				}
+			}
+		}
+	})
+}
+
+func TestInt8Specials(t *testing.T) {
+	for _, c := range []Codec{Int8, Int8Zstd} {
+		relu := make([]float32, 64)
+		relu[5], relu[9] = 3.3, 2.55
+		if got := roundTrip(t, c, tensor.FromFloat32(relu, 1, 2, 32)).Float32(); got[0] != 0 || got[40] != 0 {
+			t.Errorf("%s: the zeros after ReLU became %g and %g", c, got[0], got[40])
+		}
+		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+			v := make([]float32, 64)
+			v[40] = float32(bad)
+			_, err := c.Encode(nil, tensor.FromFloat32(v, 1, 2, 32))
+			if KindOf(err) != Unsupported || !strings.Contains(err.Error(), "channel 1") {
+				t.Errorf("%s of %g: %v", c, bad, err)
+			}
+		}
+		if _, err := c.Encode(nil, tensor.FromFloat32([]float32{-math.MaxFloat32, math.MaxFloat32}, 2)); err != nil && KindOf(err) != Unsupported {
+			t.Errorf("%s of the widest span: %v", c, err)
+		}
+		good, err := c.Encode(nil, tensor.FromFloat32(relu, 1, 2, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, bad := range map[string][]byte{
+			"empty": nil, "no ranges": good[:4], "cut": good[:len(good)-1], "more": append(slices.Clone(good), 0),
+			"no channels": append([]byte{0, 0, 0, 0}, good[4:]...), "3 channels": append([]byte{3, 0, 0, 0}, good[4:]...),
+			"many channels": append([]byte{0, 0, 0, 0xff}, good[4:]...),
+		} {
+			if err := c.Decode(make([]byte, 256), tensor.Float32, bad); KindOf(err) != Protocol {
+				t.Errorf("%s, %s: %v", c, name, err)
+			}
+		}
+	}
 }
 
 // TestHalfExhaustive: every half survives, and halfway cases round to even.
@@ -126,7 +192,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(uint8(i), uint16(32), e)
 	}
 	f.Fuzz(func(t *testing.T, which uint8, size uint16, src []byte) {
-		c := Codecs()[int(which)%4]
+		c := Codecs()[int(which)%len(Codecs())]
 		dst := make([]byte, int(size)&^3)
 		if err := c.Decode(dst, tensor.Float32, src); err != nil {
 			if KindOf(err) != Protocol {

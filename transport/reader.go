@@ -121,7 +121,7 @@ func (l Limits) check(h *wire.Header) (payload tensor.Bytes, err error) {
 			return 0, protocolError("receive", "tensor %.80q: %d bytes do not fit its shape or exceed the limit of %d", t.Value, t.RawLength, l.Raw)
 		}
 		most := maxEncoded(c, int(size))
-		if t.EncodedLength > uint64(most) || (!c.compressed() && t.EncodedLength != uint64(most)) {
+		if t.EncodedLength > uint64(most) || (c.exact() && t.EncodedLength != uint64(most)) {
 			return 0, protocolError("receive", "tensor %.80q: %d bytes as %s cannot come from %d", t.Value, t.EncodedLength, c, size)
 		}
 		payload += tensor.Bytes(t.EncodedLength)

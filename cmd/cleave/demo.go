@@ -59,7 +59,7 @@ compares every answer with the uncut network's.`,
 	c.Flags().Float64SliceVar(&f.slowdowns, "slowdown", []float64{16, 2, 1}, "how much slower than this machine device, edge and cloud are")
 	c.Flags().IntVar(&f.rounds, "rounds", 30, "frames per strategy and scene")
 	c.Flags().BoolVar(&f.quick, "quick", false, "fewer frames and shorter measurements")
-	c.Flags().BoolVar(&f.lossless, "lossless", false, "send tensors losslessly even where the model's description allows fp16")
+	c.Flags().BoolVar(&f.lossless, "lossless", false, "send tensors losslessly even where the model's description allows fp16 or int8")
 	c.Flags().BoolVar(&f.json, "json", false, "print figures and rows as JSON")
 	return c
 }

@@ -17,7 +17,7 @@
 //	  scale: 1               # x = (pixel·scale − mean) / std, pixel in 0..255,
 //	  mean: [127, 127, 127]  # after invert; one number or one per channel,
 //	  std: [128, 128, 128]   # in the network's channel order
-//	codecs: [raw, zstd]      # raw | fp16 | zstd | fp16+zstd; allowed on the
+//	codecs: [raw, zstd]      # raw, fp16 or int8, +zstd or not; allowed on the
 //	                         # wire; only the lossless raw and zstd by default
 //	dims: {batch: 1}         # values of dynamic dimensions
 //	answer:
@@ -125,7 +125,7 @@ const (
 func Lossless() []string { return []string{"raw", "zstd"} }
 
 // known lists the codecs that package transport has.
-func known() []string { return []string{"raw", "fp16", "zstd", "fp16+zstd"} }
+func known() []string { return []string{"raw", "fp16", "zstd", "fp16+zstd", "int8", "int8+zstd"} }
 
 // withDefaults fills in what the description leaves out.
 func (p Pipeline) withDefaults() Pipeline {
