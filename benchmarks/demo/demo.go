@@ -279,10 +279,10 @@ func (d *demo) frames(ctx context.Context, s lab.Scene, rows []*Row) error {
 	return nil
 }
 
-// gap lies before every request, as between the frames of a camera at 5 frames
-// a second: whatever the strategy before it did, each starts on hosts that have
+// gap lies before every request, as between the frames of a stream: whatever
+// the strategy before it did, each starts on hosts that have
 // waited as long.
-const gap = 200 * time.Millisecond
+const gap = 40 * time.Millisecond
 
 func pause(ctx context.Context) error {
 	t := time.NewTimer(gap)
