@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -24,6 +25,7 @@ type Estimate struct {
 	Jitter  time.Duration           // mean change between round trips, own queues included
 	Age     time.Duration           // since the newest sample of the rate
 	Samples int                     // of the rate, that count now
+	Spread  float64                 // of these, standard deviation over mean; 0 for fewer than 3
 	// LowerBoundOnly: no transfer has yet filled the link; it may be faster.
 	LowerBoundOnly bool
 }
@@ -33,8 +35,11 @@ const (
 	rateSamples = 5                // the median of this many newest transfers
 	rateMemory  = 60 * time.Second // older ones do not count beside newer ones
 	rttSamples  = 64
-	rttMemory   = 30 * time.Second
+	rttMemory   = 10 * time.Second
 	bigBytes    = 128 << 10 // a lower bound from less may be a burst out of a buffer
+	// Two transfers in a row that both differ from the ones before by this
+	// share, to the same side, are another link: what was before is forgotten.
+	stepShare = 0.3
 )
 
 type rateSample struct {
@@ -66,7 +71,37 @@ func (e *Estimator) Observe(s Sample, now time.Time) {
 	if s.LowerBound {
 		kept = &e.lower
 	}
-	*kept = push(*kept, rateSample{s, now}, rateSamples)
+	*kept = afterStep(push(*kept, rateSample{s, now}, rateSamples))
+}
+
+// afterStep leaves only the last two samples when both lie beyond stepShare of
+// the median before them, on the same side.
+func afterStep(s []rateSample) []rateSample {
+	n := len(s)
+	if n < 3 {
+		return s
+	}
+	was := median(s[:n-2])
+	low, high := min(s[n-1].Goodput, s[n-2].Goodput), max(s[n-1].Goodput, s[n-2].Goodput)
+	if float64(low) > float64(was)*(1+stepShare) || float64(high) < float64(was)/(1+stepShare) {
+		return append(s[:0], s[n-2:]...)
+	}
+	return s
+}
+
+// spread is the standard deviation of some rates over their mean.
+func spread(s []rateSample) float64 {
+	if len(s) < 3 {
+		return 0
+	}
+	var sum, squares float64
+	for _, v := range s {
+		sum += float64(v.Goodput)
+		squares += float64(v.Goodput) * float64(v.Goodput)
+	}
+	n := float64(len(s))
+	mean := sum / n
+	return math.Sqrt(max(0, squares/n-mean*mean)) / mean
 }
 
 // ObserveRTT takes in a round trip.
@@ -105,7 +140,7 @@ func (e *Estimator) Estimate(now time.Time) Estimate {
 	}
 	full := recent(e.full)
 	if n := len(full); n > 0 {
-		out.Rate, out.Samples = median(full), n
+		out.Rate, out.Samples, out.Spread = median(full), n, spread(full)
 		out.Age = now.Sub(full[n-1].at)
 	}
 	lower := recent(e.lower)

@@ -80,3 +80,30 @@ func TestEstimateWithinSamples(t *testing.T) {
 		}
 	})
 }
+
+// TestStepInTwo: a link that is another is seen after two transfers, and noise
+// is no step.
+func TestStepInTwo(t *testing.T) {
+	for _, factor := range []float64{0.3, 3} {
+		var e Estimator
+		now := time.Unix(1e9, 0)
+		observe := func(mbits float64) {
+			now = now.Add(100 * time.Millisecond)
+			e.Observe(Sample{Bytes: 1 << 20, Goodput: partition.BitsPerSecond(mbits) * partition.Mbps}, now)
+		}
+		for _, noise := range []float64{1, 1.2, 0.85, 1.25, 0.9, 1.1} {
+			observe(20 * noise)
+			if got := e.Estimate(now).Rate; got < 17*partition.Mbps || got > 25*partition.Mbps {
+				t.Errorf("noise moved the estimate to %v", got)
+			}
+		}
+		observe(20 * factor)
+		observe(20 * factor * 1.1)
+		if got, want := float64(e.Estimate(now).Rate), 20*factor*1e6; got < want || got > want*1.15 {
+			t.Errorf("×%v: %.3g after two transfers, want %.3g", factor, got, want)
+		}
+		if n := e.Estimate(now).Samples; n != 2 {
+			t.Errorf("%d samples count after a step, want 2", n)
+		}
+	}
+}
