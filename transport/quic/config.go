@@ -21,6 +21,9 @@ type Config struct {
 	// Handler serves streams that peers open, each in a goroutine of its own.
 	// nil: such streams are cancelled.
 	Handler transport.Handler
+	// Datagram takes each datagram that a node sends; those of clients are
+	// dropped. It must not block; the bytes are its own. nil: all are dropped.
+	Datagram func(peer transport.Peer, b []byte)
 	// Observe hears of connections. It must not block. nil: nobody listens.
 	Observe func(transport.Event)
 	// WrapPacketConn puts something between QUIC and the socket, an emulated

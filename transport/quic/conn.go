@@ -27,6 +27,7 @@ type conn struct {
 
 	streams atomic.Int64  // open now
 	active  chan struct{} // gets a token when streams changes
+	outbox  chan []byte   // datagrams to send
 	ended   atomic.Bool   // closed by this host
 	warm    sync.Mutex    // held while warming; guards warmed and rough
 	warmed  bool

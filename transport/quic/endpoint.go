@@ -109,6 +109,7 @@ func (e *Endpoint) quicConfig() *quicgo.Config {
 		InitialConnectionReceiveWindow: 16 << 20,
 		MaxConnectionReceiveWindow:     32 << 20,
 		MaxIncomingUniStreams:          -1,
+		EnableDatagrams:                true,
 	}
 }
 
@@ -142,6 +143,17 @@ func (e *Endpoint) accept() {
 			_ = qc.CloseWithError(codeClosing, "closing")
 		}
 	}
+}
+
+// begin counts the caller in as a goroutine of the endpoint, which calls
+// wg.Done, unless the endpoint is closed.
+func (e *Endpoint) begin() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.closed {
+		e.wg.Add(1)
+	}
+	return !e.closed
 }
 
 // start runs f in a goroutine of the endpoint, unless it is closed.

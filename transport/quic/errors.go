@@ -19,6 +19,7 @@ const (
 	codeProtocol quicgo.ApplicationErrorCode = 2
 	codeReplaced quicgo.ApplicationErrorCode = 3 // another connection serves
 	codeRefused  quicgo.ApplicationErrorCode = 4
+	codeSelf     quicgo.ApplicationErrorCode = 5 // a host has dialled itself
 )
 
 // failure makes a typed error of what quic-go, TLS or a context reported.
@@ -79,6 +80,8 @@ func classifyApplication(err *quicgo.ApplicationError) (transport.Kind, error) {
 		return transport.Version, errors.New(err.ErrorMessage)
 	case codeProtocol:
 		return transport.Protocol, err
+	case codeSelf:
+		return transport.Refused, errSelf
 	case codeRefused:
 		return transport.Refused, errors.New(err.ErrorMessage)
 	case codeReplaced:
@@ -90,4 +93,11 @@ func classifyApplication(err *quicgo.ApplicationError) (transport.Kind, error) {
 
 func versionsDiffer(ours, theirs uint32) error {
 	return fmt.Errorf("the peer speaks protocol %d and this host %d; run the same Cleave release on both", theirs, ours)
+}
+
+// errSelf is of a host that has reached its own address.
+var errSelf = errors.New("the address is this host's own")
+
+func nameTaken(id partition.HostID, addr string) error {
+	return fmt.Errorf("another host called %s is alive at %s; choose another name or stop it", id, addr)
 }

@@ -27,8 +27,9 @@ func (e *Endpoint) hello() *transport.Frame {
 	return f
 }
 
-// introduce dials a host and says hello. That is also the first use of the
-// connection, where a certificate that the peer did not accept shows.
+// introduce dials a host, any node where id is empty, and says hello. That is
+// also the first use of the connection, where a certificate that the peer did
+// not accept shows.
 func (e *Endpoint) introduce(ctx context.Context, id hostID, at net.Addr) (*conn, error) {
 	qc, err := e.tr.Dial(ctx, at, dialTLS(e.cfg.Identity, id), e.quicConfig())
 	if err != nil {
@@ -84,11 +85,18 @@ func (e *Endpoint) meet(qc *quicgo.Conn, f *transport.Frame, dialed bool) (*conn
 		err := fmt.Errorf("calls itself %.63q, but the certificate says %q", h.Host, id)
 		return nil, e.refuse(qc, codeRefused, transport.Refused, id, err, err)
 	}
+	if id == e.ID() {
+		if h.Instance == e.instance {
+			return nil, e.refuse(qc, codeSelf, transport.Refused, id, errSelf, errSelf)
+		}
+		err := nameTaken(id, e.Addr().String())
+		return nil, e.refuse(qc, codeRefused, transport.Refused, id, err, err)
+	}
 	now := time.Now()
 	c := &conn{
 		e: e, qc: qc, dialed: dialed, instance: h.Instance, since: now,
 		peer:   transport.Peer{ID: id, Role: role, Build: h.Build, Addr: qc.RemoteAddr().String()},
-		active: make(chan struct{}, 1),
+		active: make(chan struct{}, 1), outbox: make(chan []byte, outboxLength),
 	}
 	return c, nil
 }
@@ -106,7 +114,9 @@ func (e *Endpoint) welcome(qc *quicgo.Conn) {
 	c, s, err := e.greeted(ctx, qc)
 	if err == nil {
 		// Known here before the peer hears of it: what it opens next is served.
-		e.register(c)
+		err = e.admit(ctx, c)
+	}
+	if err == nil {
 		_, err = transport.NewWriter(s, helloLimits).Write(e.hello())
 		if err == nil {
 			err = s.Close()
@@ -117,6 +127,9 @@ func (e *Endpoint) welcome(qc *quicgo.Conn) {
 	}
 	_ = qc.CloseWithError(codeClosing, "")
 	err = failure("accept", "", first(ctx, err))
+	if errors.Is(err, errSelf) {
+		return // the dialling half of this host says it
+	}
 	if kind := transport.KindOf(err); kind == transport.Version || kind == transport.Refused || kind == transport.Protocol {
 		e.cfg.Observe(transport.PeerRefused{Addr: qc.RemoteAddr().String(), Err: err})
 	}

@@ -108,37 +108,111 @@ func (e *Endpoint) liveOrDial(id partition.HostID) (*conn, *dial, error) {
 
 // connect dials, shakes hands and registers the connection.
 func (e *Endpoint) connect(id partition.HostID, addr string) error {
-	at, err := net.ResolveUDPAddr("udp", addr)
-	if err != nil {
-		return &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable, Err: err}
-	}
-	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.DialTimeout)
-	defer cancel()
-	c, err := e.introduce(ctx, id, at)
-	if err == nil {
-		e.register(c)
-		return nil
-	}
-	err = failure("dial", id, err)
-	var typed *transport.Error
-	if errors.As(err, &typed) && (typed.Kind == transport.Timeout || typed.Kind == transport.Broken || typed.Kind == transport.Cancelled) {
-		err = &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable,
-			Err: fmt.Errorf("no answer at %s (UDP); is it running, and is the port open? (%w)", addr, typed.Err)}
-	}
+	_, err := e.dial(e.ctx, id, addr)
 	return err
 }
 
-// register makes a connection known and decides which of several serves.
-func (e *Endpoint) register(c *conn) {
+// dial is connect to any node where id is empty.
+func (e *Endpoint) dial(ctx context.Context, id partition.HostID, addr string) (*conn, error) {
+	at, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return nil, &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable, Err: err}
+	}
+	asked := ctx
+	ctx, cancel := context.WithTimeout(ctx, e.cfg.DialTimeout)
+	defer cancel()
+	c, err := e.introduce(ctx, id, at)
+	if err == nil {
+		err = e.admit(ctx, c)
+	}
+	if err == nil {
+		return c, nil
+	}
+	err = failure("dial", id, err)
+	var typed *transport.Error
+	if asked.Err() == nil && errors.As(err, &typed) && (typed.Kind == transport.Timeout || typed.Kind == transport.Broken || typed.Kind == transport.Cancelled) {
+		err = &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable,
+			Err: fmt.Errorf("no answer at %s (UDP); is it running, and is the port open? (%w)", addr, typed.Err)}
+	}
+	return nil, err
+}
+
+// Greet connects with the node at an address, host:port, whose name is not
+// known yet, and remembers the address as SetAddress does. It does not dial a
+// host of this address that is connected. The error is an
+// *transport.Error of the kinds of Conn. Where it is this host that answers,
+// or another process with its name, the error is of kind Refused and says so;
+// with this host's own address the Peer has its name all the same.
+func (e *Endpoint) Greet(ctx context.Context, addr string) (transport.Peer, error) {
+	if c := e.liveAt(addr); c != nil {
+		return c.peer, nil
+	}
+	if !e.begin() {
+		return transport.Peer{}, &transport.Error{Op: "dial", Kind: transport.Unreachable, Err: errors.New("this endpoint is closed")}
+	}
+	defer e.wg.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.ctx, cancel)()
+	c, err := e.dial(ctx, "", addr)
+	switch {
+	case errors.Is(err, errSelf):
+		return transport.Peer{ID: e.ID(), Role: transport.Node, Build: e.cfg.Build, Addr: addr}, err
+	case err != nil:
+		return transport.Peer{}, err
+	}
+	e.SetAddress(c.peer.ID, addr)
+	return c.peer, nil
+}
+
+// liveAt is the live connection with a host that was told to be at an address.
+func (e *Endpoint) liveAt(addr string) *conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range e.peers {
+		if p.addr == addr && p.live != nil && p.live.qc.Context().Err() == nil && p.live.peer.Role == transport.Node {
+			return p.live
+		}
+	}
+	return nil
+}
+
+// admit registers a new connection, unless it is of a second process with the
+// name of a host that is connected and alive: then it is closed and the error
+// says so. A process that has taken the place of a dead one waits answerTime
+// at most.
+func (e *Endpoint) admit(ctx context.Context, c *conn) error {
+	var dead *conn
+	for {
+		old := e.register(c, dead)
+		if old == nil {
+			return nil
+		}
+		if old.answers(ctx) {
+			err := nameTaken(c.peer.ID, old.peer.Addr)
+			return e.refuse(c.qc, codeRefused, transport.Refused, c.peer.ID, err, err)
+		}
+		dead = old
+	}
+}
+
+// register makes a connection known and decides which of several serves. It
+// does neither and returns the live connection where that is with another
+// process of this name, not known to be dead.
+func (e *Endpoint) register(c, dead *conn) (other *conn) {
 	e.mu.Lock()
 	p := e.peer(c.peer.ID)
 	c.link = &p.link
 	if e.closed {
 		e.mu.Unlock()
 		c.close(codeClosing, "the host is shutting down")
-		return
+		return nil
 	}
 	old := p.live
+	if old != nil && old != dead && old.instance != c.instance && old.qc.Context().Err() == nil {
+		e.mu.Unlock()
+		return old
+	}
 	p.conns[c] = struct{}{}
 	winner, loser := c, old
 	if old != nil && !e.replaces(c, old) {
@@ -149,6 +223,8 @@ func (e *Endpoint) register(c *conn) {
 		p.dial.finish(nil)
 	}
 	e.wg.Go(c.serve)
+	e.wg.Go(c.sendDatagrams)
+	e.wg.Go(c.receiveDatagrams)
 	if loser != nil {
 		e.wg.Go(func() { loser.retire(loser.instance != winner.instance) })
 	}
@@ -156,6 +232,7 @@ func (e *Endpoint) register(c *conn) {
 	if old == nil {
 		e.cfg.Observe(transport.PeerUp{Peer: c.peer, Dialed: c.dialed})
 	}
+	return nil
 }
 
 // replaces decides between two connections with one host. Both hosts come to

@@ -12,6 +12,7 @@ import (
 	quicgo "github.com/quic-go/quic-go"
 
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/identity"
 )
 
@@ -32,7 +33,7 @@ func listenTLS(id identity.Identity) *tls.Config {
 	}
 }
 
-// dialTLS demands the certificate of one host. Names of hosts are no DNS names,
+// dialTLS demands the certificate of one host, of any node where want is empty. Names of hosts are no DNS names,
 // so the chain is verified here and not by crypto/tls.
 func dialTLS(id identity.Identity, want partition.HostID) *tls.Config {
 	return &tls.Config{
@@ -59,11 +60,14 @@ func verify(s tls.ConnectionState, ca *x509.CertPool, want partition.HostID) err
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
 		return err
 	}
-	name, _, err := identity.Name(leaf)
+	name, role, err := identity.Name(leaf)
 	if err != nil {
 		return err
 	}
-	if name != want {
+	if want == "" && role != transport.Node {
+		return fmt.Errorf("%s is a %s, not a node; correct the address", name, role)
+	}
+	if want != "" && name != want {
 		return fmt.Errorf("%s answered where %s was expected; correct the address", name, want)
 	}
 	return nil
