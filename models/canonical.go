@@ -49,7 +49,7 @@ type Recipe struct {
 }
 
 // layoutVersion changes when the content of a store's folders does.
-const layoutVersion = "5"
+const layoutVersion = "6"
 
 // Prepare returns the recipe's graph from the store, building it first if it
 // is not there. progress may be nil; it is told of steps that take long.
@@ -87,20 +87,18 @@ func (s *Store) Prepare(ctx context.Context, rt Runtime, r Recipe, progress func
 	if err := build(ctx, rt, r, tmp); err != nil {
 		return nil, err
 	}
-	if err := s.publish(tmp, dir); err != nil {
+	sound := func() error { _, err := openFolder(dir); return err }
+	if err := s.publish(tmp, dir, sound); err != nil {
 		return fail(err)
 	}
 	return openFolder(dir)
 }
 
 // publish gives a built folder its place. If another process was faster, its
-// folder stays; a damaged one makes room.
-func (s *Store) publish(built, dir string) error {
+// folder stays; one that is not sound makes room.
+func (s *Store) publish(built, dir string, sound func() error) error {
 	err := os.Rename(built, dir)
-	if err == nil {
-		return nil
-	}
-	if _, damaged := openFolder(dir); damaged == nil {
+	if err == nil || sound() == nil {
 		return nil
 	}
 	aside, asideErr := os.MkdirTemp(s.dir, ".damaged-")
@@ -112,7 +110,7 @@ func (s *Store) publish(built, dir string) error {
 		return err
 	}
 	if err = os.Rename(built, dir); err != nil {
-		if _, damaged := openFolder(dir); damaged == nil {
+		if sound() == nil {
 			return nil
 		}
 	}
@@ -148,8 +146,6 @@ type builder struct {
 	r   Recipe
 	dir string
 	a   *assembly
-	// hashes of the parts' files, in order
-	hashes [][]byte
 }
 
 func (b *builder) run(ctx context.Context) error {
@@ -192,12 +188,15 @@ func (b *builder) run(ctx context.Context) error {
 			return &Error{Op: "canonicalise", Model: b.r.Name, Kind: Unsupported, Err: fmt.Errorf("%q, %v%v, cannot be sent", v.Name, v.DType, v.Shape)}
 		}
 	}
-	described, err := json.Marshal(g)
+	m, err := g.describe()
 	if err != nil {
 		return err
 	}
-	g.Digest = digestOf(append(b.hashes, described)...)
-	return g.writeManifest()
+	g.Digest = m.Digest
+	if err := m.store(b.dir); err != nil {
+		return err
+	}
+	return g.writeGraph()
 }
 
 // front puts decoding and preprocessing before the network's only input.
@@ -235,13 +234,6 @@ func (b *builder) part(ctx context.Context, name string, f *File) ([]ValueInfo, 
 		return nil, err
 	}
 	b.a.add(p, infos)
-	for _, name := range []string{file, blob} {
-		sum, err := hashFile(filepath.Join(b.dir, name))
-		if err != nil {
-			return nil, err
-		}
-		b.hashes = append(b.hashes, sum)
-	}
 	var outputs []ValueInfo
 	for _, o := range p.model.Graph.Output {
 		info, ok := infos[o.GetName()]
@@ -268,7 +260,7 @@ func HashFile(path string) (string, error) {
 func hashFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil // a part without large weights has no blob
+		return nil, nil
 	} else if err != nil {
 		return nil, err
 	}

@@ -96,9 +96,9 @@ func cutEverywhere(t *testing.T, g *Graph) {
 	}
 }
 
-// FuzzManifest takes bytes for a manifest: what passes the checks can be cut,
+// FuzzGraph takes bytes for a graph: what passes the checks can be cut,
 // and survives being written and read.
-func FuzzManifest(f *testing.F) {
+func FuzzGraph(f *testing.F) {
 	p, err := newPart("network.onnx", diamond().Proto)
 	if err != nil {
 		f.Fatal(err)
@@ -118,7 +118,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(`{"ops":[{"part":0,"inputs":[0],"outputs":[1]}],"values":[{"producer":-1,"consumers":[0]},{}],"inputs":[0],"outputs":[1],"files":["a"]}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		g, err := parseManifest(data)
+		g, err := parseGraph(data)
 		if err != nil {
 			return
 		}
@@ -135,7 +135,7 @@ func FuzzManifest(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := parseManifest(data)
+		again, err := parseGraph(data)
 		if err != nil {
 			t.Fatalf("written and read: %v", err)
 		}

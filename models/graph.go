@@ -77,4 +77,6 @@ type Graph struct {
 
 	dir   string // holds the parts' files
 	parts []*part
+	index *blockIndex // nil before it is in a store
+	here  *presence   // nil: all blocks are here
 }

@@ -155,12 +155,10 @@ func outerReads(g *onnx.GraphProto) []string {
 	return out
 }
 
-// extract makes a standalone model of some nodes: constants that they need are
-// cloned, weights stay references into the blob. at says where the nodes are in
-// the model.
-func (p *part) extract(nodes []int, inputs, outputs []ValueInfo) (model []byte, at []int, err error) {
-	take := map[int]bool{}
-	weights := map[string]bool{}
+// reach finds the nodes and initialisers that some nodes and outputs need to be
+// a model of their own.
+func (p *part) reach(nodes []int, outputs []ValueInfo) (take map[int]bool, weights map[string]bool) {
+	take, weights = map[int]bool{}, map[string]bool{}
 	var need func(name string)
 	need = func(name string) {
 		if _, ok := p.initializer[name]; ok {
@@ -185,6 +183,14 @@ func (p *part) extract(nodes []int, inputs, outputs []ValueInfo) (model []byte, 
 	for _, o := range outputs {
 		need(o.Name)
 	}
+	return take, weights
+}
+
+// extract makes a standalone model of some nodes: constants that they need are
+// cloned, weights stay references into the blob. at says where the nodes are in
+// the model.
+func (p *part) extract(nodes []int, inputs, outputs []ValueInfo) (model []byte, at []int, err error) {
+	take, weights := p.reach(nodes, outputs)
 	g := &onnx.GraphProto{Name: proto.String("segment")}
 	order := make([]int, 0, len(take))
 	for i := range take {

@@ -110,7 +110,8 @@ func (g *Graph) Range(from, to int) []OpID {
 }
 
 // Stages splits a segment into what each executor runs, in order. Values
-// between stages stay on the host.
+// between stages stay on the host. It is of kind NotFound where weights of the
+// segment have not arrived: no runtime gets to map a hole.
 func (s Segment) Stages() ([]Stage, error) {
 	var groups [][]OpID
 	for _, op := range s.Ops {
@@ -125,7 +126,7 @@ func (s Segment) Stages() ([]Stage, error) {
 	for _, ops := range groups {
 		st, err := s.stage(ops)
 		if err != nil {
-			return nil, &Error{Op: "cut", Model: s.Graph.Name, Kind: Failed, Err: err}
+			return nil, err
 		}
 		stages = append(stages, st)
 	}
@@ -150,13 +151,18 @@ func (g *Graph) newStage(ops []OpID, inputs, outputs []ValueID) (Stage, error) {
 	if st.Executor == Go {
 		return st, nil
 	}
+	if err := g.present("cut", ops); err != nil {
+		return Stage{}, err
+	}
 	nodes := make([]int, len(ops))
 	for i, op := range ops {
 		nodes[i] = g.Ops[op].Node
 	}
 	var err error
-	st.Model, st.Nodes, err = g.parts[first.Part].extract(nodes, st.In, st.Out)
-	return st, err
+	if st.Model, st.Nodes, err = g.parts[first.Part].extract(nodes, st.In, st.Out); err != nil {
+		return Stage{}, &Error{Op: "cut", Model: g.Name, Kind: Failed, Err: err}
+	}
+	return st, nil
 }
 
 // AllValues returns the stages of the whole graph with every value that can
@@ -176,7 +182,7 @@ func (g *Graph) AllValues() ([]Stage, error) {
 			}
 		}
 		if whole[i], err = g.newStage(st.Ops, st.Inputs, outputs); err != nil {
-			return nil, &Error{Op: "cut", Model: g.Name, Kind: Failed, Err: err}
+			return nil, err
 		}
 	}
 	return whole, nil

@@ -20,8 +20,8 @@ import (
 // processes may share a store.
 type Store struct{ dir string }
 
-// manifest is the file that makes a subfolder a model.
-const manifest = "graph.json"
+// graphFile is the file that makes a subfolder a model.
+const graphFile = "graph.json"
 
 // NewStore opens the store at dir, which is created when it is first written to.
 func NewStore(dir string) *Store { return &Store{dir} }
@@ -38,9 +38,21 @@ func DefaultStore() (string, error) {
 // Dir is the folder of the store.
 func (s *Store) Dir() string { return s.dir }
 
-// List returns the graphs of the store in order of name, then digest. A
-// damaged one is left out and reported in the error, beside the rest.
+// List returns the graphs of the store in order of name, then digest. Partial
+// ones are left out. So are damaged ones, which the error reports.
 func (s *Store) List() ([]*Graph, error) {
+	graphs, err := s.all()
+	return slices.DeleteFunc(graphs, (*Graph).Partial), err
+}
+
+// ListPartial returns the graphs of which some blocks have not arrived yet.
+func (s *Store) ListPartial() []*Graph {
+	graphs, _ := s.all() // List reports what is damaged
+	return slices.DeleteFunc(graphs, func(g *Graph) bool { return !g.Partial() })
+}
+
+// all lists partial graphs too, behind whole ones of the same digest.
+func (s *Store) all() ([]*Graph, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, &Error{Op: "list", Model: s.dir, Kind: Failed, Err: err}
@@ -51,22 +63,28 @@ func (s *Store) List() ([]*Graph, error) {
 		if !e.IsDir() || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		g, err := readManifest(filepath.Join(s.dir, e.Name()))
+		g, err := readGraph(filepath.Join(s.dir, e.Name()))
 		if err != nil {
 			bad = append(bad, err)
 			continue
 		}
 		graphs = append(graphs, g)
 	}
-	slices.SortFunc(graphs, func(a, b *Graph) int {
-		return strings.Compare(a.Name+"\x00"+string(a.Digest), b.Name+"\x00"+string(b.Digest))
-	})
+	order := func(g *Graph) string {
+		key := g.Name + "\x00" + string(g.Digest) + "\x00whole"
+		if g.here != nil {
+			key += "not"
+		}
+		return key
+	}
+	slices.SortFunc(graphs, func(a, b *Graph) int { return strings.Compare(order(a), order(b)) })
 	return graphs, errors.Join(bad...)
 }
 
-// Open returns the graph with this digest.
+// Open returns the graph with this digest. Of a partial one, those segments
+// load whose blocks are here; without its ONNX files it is NotFound.
 func (s *Store) Open(digest Digest) (*Graph, error) {
-	graphs, err := s.List()
+	graphs, err := s.all()
 	for _, g := range graphs {
 		if g.Digest == digest {
 			if err := g.loadParts(); err != nil {
@@ -83,7 +101,7 @@ func (s *Store) Open(digest Digest) (*Graph, error) {
 
 // Remove deletes the graph with this digest.
 func (s *Store) Remove(digest Digest) error {
-	graphs, _ := s.List()
+	graphs, _ := s.all()
 	for _, g := range graphs {
 		if g.Digest == digest {
 			if err := os.RemoveAll(g.dir); err != nil {
@@ -101,7 +119,7 @@ type stored struct {
 	Files []string `json:"files"`
 }
 
-func (g *Graph) writeManifest() error {
+func (g *Graph) writeGraph() error {
 	m := stored{Graph: g}
 	for _, p := range g.parts {
 		m.Files = append(m.Files, p.file)
@@ -110,12 +128,12 @@ func (g *Graph) writeManifest() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(g.dir, manifest), data, 0o644)
+	return os.WriteFile(filepath.Join(g.dir, graphFile), data, 0o644)
 }
 
 // openFolder reads a subfolder of a store.
 func openFolder(dir string) (*Graph, error) {
-	g, err := readManifest(dir)
+	g, err := readGraph(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -125,23 +143,36 @@ func openFolder(dir string) (*Graph, error) {
 	return g, nil
 }
 
-func readManifest(dir string) (*Graph, error) {
+func readGraph(dir string) (*Graph, error) {
 	fail := func(format string, args ...any) (*Graph, error) {
 		return nil, &Error{Op: "open", Model: dir, Kind: Malformed, Err: fmt.Errorf(format+"; remove the folder", args...)}
 	}
-	data, err := os.ReadFile(filepath.Join(dir, manifest))
+	data, err := os.ReadFile(filepath.Join(dir, graphFile))
 	if err != nil {
-		return fail("no readable manifest: %w", err)
+		return fail("no readable graph: %w", err)
 	}
-	g, err := parseManifest(data)
+	g, err := parseGraph(data)
 	if err != nil {
-		return fail("damaged manifest: %w", err)
+		return fail("damaged graph: %w", err)
 	}
-	g.dir = dir
+	g.dir, g.index = dir, &blockIndex{}
+	if _, err := os.Stat(filepath.Join(dir, arrivedFile)); errors.Is(err, fs.ErrNotExist) {
+		return g, nil
+	} else if err != nil {
+		return fail("unreadable: %w", err)
+	}
+	m, err := readManifest(dir, g.Digest)
+	if err != nil {
+		return fail("damaged list of blocks: %w", err)
+	}
+	g.index.m = m
+	if g.here, err = presenceOf(dir, m.Len()); err != nil {
+		return fail("damaged list of what has arrived: %w", err)
+	}
 	return g, nil
 }
 
-func parseManifest(data []byte) (*Graph, error) {
+func parseGraph(data []byte) (*Graph, error) {
 	m := stored{Graph: &Graph{}}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, err
@@ -157,6 +188,9 @@ func parseManifest(data []byte) (*Graph, error) {
 
 // loadParts reads the parts' ONNX files, a few hundred KB; the blobs stay on disk.
 func (g *Graph) loadParts() error {
+	if err := g.present("open", nil); err != nil {
+		return err
+	}
 	for i, p := range g.parts {
 		loaded, err := readPart(g.dir, p.file)
 		if err == nil {

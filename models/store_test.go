@@ -171,7 +171,7 @@ type damage struct {
 	name     string
 	do       func(*testing.T, string)
 	says     string
-	unlisted bool // List, which reads manifests only, notices
+	unlisted bool // List, which reads graphs only, notices
 }
 
 func damages() []damage {
@@ -198,13 +198,13 @@ func damages() []damage {
 		return func(b []byte) []byte { return []byte(strings.Replace(string(b), old, with, 1)) }
 	}
 	return []damage{
-		{"no manifest", remove(manifest), "no readable manifest", true},
-		{"half a manifest", change(manifest, half), "damaged manifest", true},
-		{"an empty manifest", change(manifest, func([]byte) []byte { return []byte("{}") }), "damaged manifest", true},
-		{"a part elsewhere", change(manifest, replace("network.onnx", "../network.onnx")), "outside the folder", true},
-		{"an op of no part", change(manifest, replace(`"part":0`, `"part":7`)), "part 7 of 1", true},
-		{"a node too far", change(manifest, replace(`"node":1`, `"node":9`)), "node 9 of the 2", false},
-		{"another node", change(manifest, replace(`"node":1`, `"node":0`)), "does not make", false},
+		{"no graph", remove(graphFile), "no readable graph", true},
+		{"half a graph", change(graphFile, half), "damaged graph", true},
+		{"an empty graph", change(graphFile, func([]byte) []byte { return []byte("{}") }), "damaged graph", true},
+		{"a part elsewhere", change(graphFile, replace("network.onnx", "../network.onnx")), "outside the folder", true},
+		{"an op of no part", change(graphFile, replace(`"part":0`, `"part":7`)), "part 7 of 1", true},
+		{"a node too far", change(graphFile, replace(`"node":1`, `"node":9`)), "node 9 of the 2", false},
+		{"another node", change(graphFile, replace(`"node":1`, `"node":0`)), "does not make", false},
 		{"no network", remove("network.onnx"), "no such file", false},
 		{"an empty network", change("network.onnx", nothing), "holds no graph", false},
 		{"half a network", change("network.onnx", half), "network.onnx", false},
