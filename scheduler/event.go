@@ -134,7 +134,8 @@ type Switch struct {
 	Stream   StreamID
 	From, To Epoch // From is 0 at the start
 	// Candidate is the index of the new one; Predicted and Before are what it
-	// and the old one would take now.
+	// and the old one would take now. Before is 0 where the old one cannot run,
+	// and the median of its requests where those broke its promise.
 	Candidate         int
 	Predicted, Before time.Duration
 	Reason            string // one line for a person

@@ -141,7 +141,10 @@ func (s *Scheduler) tell(st *stream) {
 		Predicted: duration(s.predict(c)), Reason: s.reason(st),
 	}
 	if k := st.why.kind; k != opened && k != reprofiled {
-		a.Predicted, a.Before = duration(st.why.predicted), duration(st.why.before)
+		a.Predicted = duration(st.why.predicted)
+		if !math.IsInf(st.why.before, 1) {
+			a.Before = duration(st.why.before)
+		}
 	}
 	st.told = c.epoch
 	s.do(a)

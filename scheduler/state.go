@@ -31,9 +31,9 @@ const (
 	Forbidden Status = "forbidden"
 	// Unreachable: a host is away, or a link is missing or was never measured.
 	Unreachable Status = "unreachable"
-	// RefusedNow: a host had no capacity, it failed or it broke its promise, and is left
+	// Refused: a host had no capacity, it failed or it broke its promise, and is left
 	// alone for a while.
-	RefusedNow Status = "refused"
+	Refused Status = "refused"
 	// Ready to serve.
 	Ready Status = "ready"
 	// Warming: being made ready.
@@ -138,7 +138,7 @@ func (s *Scheduler) describe(c *candidate) CandidateState {
 	case math.IsInf(p, 1):
 		d.State = Unreachable
 	case s.now.Before(c.blocked):
-		d.State, d.Retry = RefusedNow, c.blocked
+		d.State, d.Retry = Refused, c.blocked
 	case c.phase == ready:
 		d.State = Ready
 	case c.phase == warming:
