@@ -3,19 +3,13 @@
 package lab
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
+	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/cleaveml/cleave/nodes"
@@ -37,7 +31,8 @@ type Host struct {
 type Config struct {
 	// Program is the path of the cleave binary.
 	Program string
-	// Dir is an empty folder for certificates and cluster files.
+	// Dir is an empty folder for certificates, cluster files and what the
+	// agents remember, each in its state-NAME.
 	Dir string
 	// Store is the folder of models that all agents share.
 	Store string
@@ -53,39 +48,47 @@ const operator partition.HostID = "operator"
 // startTimeout bounds the start of an agent, the loading of ONNX Runtime included.
 const startTimeout = 30 * time.Second
 
-// Lab is a running cluster. Close it.
+// linksTimeout bounds how long agents take to apply new links.
+const linksTimeout = 5 * time.Second
+
+// Lab is a running cluster. Close it. Its methods may be called concurrently.
 type Lab struct {
 	cfg      Config
-	agents   map[partition.HostID]*process
 	endpoint *quic.Endpoint
-}
 
-// process is one agent.
-type process struct {
-	cmd   *exec.Cmd
-	stdin io.Closer // closing it tells the agent to stop
-	done  chan struct{}
-	err   error // of Wait, after done
-	tail  *tail
+	change sync.Mutex // held while links or agents change
+
+	mu        sync.Mutex
+	agents    map[partition.HostID]*process
+	addresses map[partition.HostID]string
+	conns     map[partition.HostID]transport.Conn // that Client has used
+	links     []Link                              // of now
 }
 
 // Start launches the agents and returns when all serve.
 func Start(ctx context.Context, cfg Config) (*Lab, error) {
-	l := &Lab{cfg: cfg, agents: map[partition.HostID]*process{}}
+	l := newLab(cfg)
 	if err := l.start(ctx); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
+func newLab(cfg Config) *Lab {
+	return &Lab{cfg: cfg, agents: map[partition.HostID]*process{}, addresses: map[partition.HostID]string{},
+		conns: map[partition.HostID]transport.Conn{}, links: slices.Clone(cfg.Links)}
+}
+
 func (l *Lab) start(ctx context.Context) error {
+	if err := l.checkLinks(l.links); err != nil {
+		return err
+	}
 	if err := identity.CreateCA(l.cfg.Dir); err != nil {
 		return err
 	}
 	if err := identity.Issue(l.cfg.Dir, operator, transport.Client); err != nil {
 		return err
 	}
-	file := cluster.File{Identity: l.cfg.Dir}
 	for _, h := range l.cfg.Hosts {
 		if err := identity.Issue(l.cfg.Dir, h.Name, transport.Node); err != nil {
 			return err
@@ -94,7 +97,7 @@ func (l *Lab) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		file.Hosts = append(file.Hosts, cluster.Host{Name: h.Name, Tier: h.Tier, Listen: addr, Address: addr})
+		l.addresses[h.Name] = addr
 	}
 	id, err := identity.Load(l.cfg.Dir, operator)
 	if err != nil {
@@ -103,15 +106,42 @@ func (l *Lab) start(ctx context.Context) error {
 	if l.endpoint, err = quic.Listen(quic.Config{Identity: id, Addr: "127.0.0.1:0"}); err != nil {
 		return err
 	}
-	for i, h := range l.cfg.Hosts {
-		own := file
-		own.Emulate = cluster.Emulate{Slowdown: h.Slowdown, Links: linksFrom(l.cfg.Links, h.Name)}
-		if err := l.launch(ctx, h, own); err != nil {
+	for _, h := range l.cfg.Hosts {
+		if err := l.run(ctx, h); err != nil {
 			return err
 		}
-		l.endpoint.SetAddress(h.Name, file.Hosts[i].Address)
 	}
+	return l.sendLinks()
+}
+
+// run starts the agent of a host at its address of now.
+func (l *Lab) run(ctx context.Context, h Host) error {
+	p, err := l.launch(ctx, h, l.file(h))
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.agents[h.Name] = p
+	l.endpoint.SetAddress(h.Name, l.addresses[h.Name])
 	return nil
+}
+
+// file is the cluster file of a host.
+func (l *Lab) file(h Host) cluster.File {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f := cluster.File{Identity: l.cfg.Dir, Emulate: cluster.Emulate{Slowdown: h.Slowdown}}
+	for _, other := range l.cfg.Hosts {
+		addr := l.addresses[other.Name]
+		f.Hosts = append(f.Hosts, cluster.Host{Name: other.Name, Tier: other.Tier, Listen: addr, Address: addr})
+	}
+	for _, link := range linksFrom(l.links, h.Name) {
+		if link.Mbps > 0 { // the file knows no cut links
+			f.Emulate.Links = append(f.Emulate.Links, link)
+		}
+	}
+	return f
 }
 
 // freeAddress finds a loopback UDP port that nobody uses now.
@@ -124,92 +154,150 @@ func freeAddress() (string, error) {
 	return c.LocalAddr().String(), nil
 }
 
-// launch starts one agent and waits for its word that it is ready.
-func (l *Lab) launch(ctx context.Context, h Host, file cluster.File) error {
-	fail := func(err error) error { return fmt.Errorf("start agent %s: %w", h.Name, err) }
-	data, err := file.Marshal()
-	if err != nil {
-		return fail(err)
-	}
-	path := filepath.Join(l.cfg.Dir, string(h.Name)+".yaml")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return fail(err)
-	}
-	cmd := exec.Command(l.cfg.Program, "agent", "--config", path, "--name", string(h.Name), "--store", l.cfg.Store, "--tied")
-	p := &process{cmd: cmd, done: make(chan struct{}), tail: &tail{next: l.cfg.Log}}
-	cmd.Stderr = p.tail
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return fail(err)
-	}
-	p.stdin = stdin
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return fail(err)
-	}
-	// Ctrl-C on the terminal is the lab's to handle: it closes the agents.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return fail(err)
-	}
-	l.agents[h.Name] = p
-	ready := make(chan struct{})
-	go p.watch(stdout, ready)
-	select {
-	case <-ready:
-		return nil
-	case <-p.done:
-		return fail(p.exitError())
-	case <-time.After(startTimeout):
-		return fail(fmt.Errorf("it was not ready within %v", startTimeout))
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// watch reads the agent's output until it ends.
-func (p *process) watch(stdout io.Reader, ready chan<- struct{}) {
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		if ready != nil && strings.HasPrefix(lines.Text(), "ready:") {
-			close(ready)
-			ready = nil
-		}
-	}
-	p.err = p.cmd.Wait()
-	close(p.done)
-}
-
-// exitError is the last thing an agent said before it ended.
-func (p *process) exitError() error {
-	if last := p.tail.last(); last != "" {
-		return errors.New(strings.TrimPrefix(last, "cleave: "))
-	}
-	return fmt.Errorf("it ended: %w", p.err)
-}
-
 // Client connects to an agent.
 func (l *Lab) Client(ctx context.Context, host partition.HostID) (*nodes.Client, error) {
 	conn, err := l.endpoint.Conn(ctx, host)
 	if err != nil {
 		return nil, err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns[host] = conn
 	return nodes.NewClient(conn), nil
+}
+
+// Address is where a host listens now, "" for one that does not exist.
+func (l *Lab) Address(host partition.HostID) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.addresses[host]
 }
 
 // Kill ends an agent at once, as a power cut would, and returns when it is gone.
 func (l *Lab) Kill(host partition.HostID) error {
+	l.mu.Lock()
 	p, ok := l.agents[host]
+	l.mu.Unlock()
 	if !ok {
 		return fmt.Errorf("kill agent: no host is called %q", host)
 	}
-	err := p.cmd.Process.Kill()
-	<-p.done
-	return err
+	return p.kill()
+}
+
+// Restart starts an agent that has ended, with the same name, store and state
+// but at another address, as a machine would come back, and returns when it
+// serves and all links lead to the new address. The cluster files of the others
+// still name the old one.
+func (l *Lab) Restart(ctx context.Context, host partition.HostID) error {
+	l.change.Lock()
+	defer l.change.Unlock()
+	i := slices.IndexFunc(l.cfg.Hosts, func(h Host) bool { return h.Name == host })
+	if i < 0 {
+		return fmt.Errorf("restart agent: no host is called %q", host)
+	}
+	if err := l.moveOut(host); err != nil {
+		return fmt.Errorf("restart agent %s: %w", host, err)
+	}
+	if err := l.run(ctx, l.cfg.Hosts[i]); err != nil {
+		return err
+	}
+	return l.sendLinks()
+}
+
+// moveOut gives a host whose agent has ended another address and forgets what
+// was connected with the old one.
+func (l *Lab) moveOut(host partition.HostID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if p := l.agents[host]; p != nil && p.running() {
+		return errors.New("it runs; kill it first")
+	}
+	addr, err := freeAddress()
+	for err == nil && addr == l.addresses[host] {
+		addr, err = freeAddress()
+	}
+	if err != nil {
+		return err
+	}
+	l.addresses[host] = addr
+	if conn := l.conns[host]; conn != nil {
+		_ = conn.Close() // the other end is gone
+		delete(l.conns, host)
+	}
+	return nil
+}
+
+// SetLinks makes these the links from now on and returns when all agents that
+// run have applied them. A rate of 0 cuts that direction; hosts that no link
+// joins are not shaped. Packets on their way keep their times.
+func (l *Lab) SetLinks(links []Link) error {
+	l.change.Lock()
+	defer l.change.Unlock()
+	if err := l.checkLinks(links); err != nil {
+		return fmt.Errorf("set links: %w", err)
+	}
+	l.mu.Lock()
+	l.links = slices.Clone(links)
+	l.mu.Unlock()
+	return l.sendLinks()
+}
+
+// checkLinks refuses what agents would not take.
+func (l *Lab) checkLinks(links []Link) error {
+	known := map[partition.HostID]bool{}
+	for _, h := range l.cfg.Hosts {
+		known[h.Name] = true
+	}
+	seen := map[[2]partition.HostID]bool{}
+	for _, k := range links {
+		pair := [2]partition.HostID{min(k.A, k.B), max(k.A, k.B)}
+		switch {
+		case !known[k.A] || !known[k.B] || k.A == k.B:
+			return fmt.Errorf("%v: want two hosts of the lab", k)
+		case seen[pair]:
+			return fmt.Errorf("%v: these hosts have a link already", k)
+		}
+		seen[pair] = true
+		for _, d := range append(directionsFrom([]Link{k}, k.A, nil), directionsFrom([]Link{k}, k.B, nil)...) {
+			if err := d.check(); err != nil {
+				return fmt.Errorf("%v: %w", k, err)
+			}
+		}
+	}
+	return nil
+}
+
+// sendLinks tells every agent that runs the links of now, with the addresses of
+// now, and waits until they are in force.
+func (l *Lab) sendLinks() error {
+	l.mu.Lock()
+	running, want := map[partition.HostID]*process{}, map[partition.HostID][]Direction{}
+	for host, p := range l.agents {
+		if p.running() {
+			running[host], want[host] = p, directionsFrom(l.links, host, l.addresses)
+		}
+	}
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), linksTimeout)
+	defer cancel()
+	for host, p := range running {
+		// An agent that is being killed takes no line, and needs none.
+		if err := p.send(Control{Links: want[host]}); err != nil && !p.ends(ctx) {
+			return fmt.Errorf("set links of agent %s: %w", host, err)
+		}
+	}
+	for host, p := range running {
+		if err := p.settle(ctx, len(want[host])); err != nil {
+			return fmt.Errorf("set links of agent %s: %w", host, err)
+		}
+	}
+	return nil
 }
 
 // Close stops every agent and returns when all processes have ended.
 func (l *Lab) Close() error {
+	l.change.Lock()
+	defer l.change.Unlock()
 	var errs []error
 	if l.endpoint != nil {
 		errs = append(errs, l.endpoint.Close())
@@ -222,38 +310,8 @@ func (l *Lab) Close() error {
 		case <-p.done:
 		case <-time.After(5 * time.Second):
 			errs = append(errs, fmt.Errorf("agent %s did not stop and was killed", name))
-			_ = p.cmd.Process.Kill()
-			<-p.done
+			_ = p.kill()
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// tail passes on what is written and remembers the last line.
-type tail struct {
-	next io.Writer
-
-	mu   sync.Mutex
-	line []byte
-}
-
-// Write implements io.Writer.
-func (t *tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	for _, line := range bytes.Split(b, []byte("\n")) {
-		if len(bytes.TrimSpace(line)) > 0 {
-			t.line = bytes.Clone(line)
-		}
-	}
-	t.mu.Unlock()
-	if t.next != nil {
-		return t.next.Write(b)
-	}
-	return len(b), nil
-}
-
-func (t *tail) last() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.line)
 }

@@ -143,11 +143,8 @@ func TestPortInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := &Lab{cfg: cfg, agents: map[partition.HostID]*process{}}
-	wantOneLine(t, "port", second.launch(ctx, cfg.Hosts[0], file), "another process has UDP")
-	if err := second.Close(); err != nil {
-		t.Error(err)
-	}
+	_, err = newLab(cfg).launch(ctx, cfg.Hosts[0], file)
+	wantOneLine(t, "port", err, "another process has UDP")
 }
 
 func wantOneLine(t *testing.T, what string, err error, want string) {

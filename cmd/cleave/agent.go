@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/nodes/cluster"
@@ -26,6 +23,7 @@ import (
 
 type agentFlags struct {
 	config, name, store string
+	state               string
 	threads, slots      int
 	memoryMB            int
 	tied                bool
@@ -49,6 +47,7 @@ on SIGINT or SIGTERM.`,
 	c.Flags().StringVar(&f.config, "config", "cluster.yaml", "cluster file")
 	c.Flags().StringVar(&f.name, "name", "", "which host of the file this is (default: the machine's host name)")
 	c.Flags().StringVar(&f.store, "store", "", "folder of models (default: cleave/models in the user's cache folder)")
+	c.Flags().StringVar(&f.state, "state", "", "folder for settings and profiles (default: cleave/state/NAME in the user's cache folder)")
 	c.Flags().IntVar(&f.threads, "threads", 1, "threads of one segment")
 	c.Flags().IntVar(&f.slots, "slots", 1, "segments that run at the same time")
 	c.Flags().IntVar(&f.memoryMB, "memory", 4096, "MB of weights and activations to keep ready")
@@ -72,22 +71,23 @@ func runAgent(c *cobra.Command, f agentFlags) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.config, err)
 	}
-	ctx := c.Context()
-	if f.tied {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithCancel(ctx)
-		defer cancel()
-		go func() { _, _ = io.Copy(io.Discard, c.InOrStdin()); cancel() }()
-	}
 	level := slog.LevelWarn
 	if f.verbose {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("host", f.name)
-	return serveAgent(ctx, c.OutOrStdout(), log, f, file, host)
+	links := newEmulation(file, f.tied, log)
+	ctx := c.Context()
+	if f.tied {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		go func() { links.follow(c.InOrStdin(), c.OutOrStdout()); cancel() }()
+	}
+	return serveAgent(ctx, c.OutOrStdout(), log, f, file, host, links)
 }
 
-func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFlags, file cluster.File, host cluster.Host) error {
+func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFlags, file cluster.File, host cluster.Host, links *emulation) error {
 	id, err := identity.Load(file.Identity, host.Name)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFla
 	defer agent.Close()
 	endpoint, err := quic.Listen(quic.Config{
 		Identity: id, Addr: host.Listen, Build: "cleave " + version, Handler: agent.Handle,
-		Observe: observe(log), WrapPacketConn: emulate(file, log),
+		Observe: observe(log), WrapPacketConn: links.wrapper(),
 	})
 	if err != nil {
 		return err
@@ -155,30 +155,6 @@ func observe(log *slog.Logger) func(transport.Event) {
 		case transport.PeerRefused:
 			log.Warn("connection refused", "addr", e.Addr, "err", e.Err)
 		}
-	}
-}
-
-// emulate shapes what this host sends as the cluster file asks.
-func emulate(file cluster.File, log *slog.Logger) func(net.PacketConn) net.PacketConn {
-	if len(file.Emulate.Links) == 0 {
-		return nil
-	}
-	return func(inner net.PacketConn) net.PacketConn {
-		conn := shaper.Wrap(inner)
-		for _, l := range file.Emulate.Links {
-			to, err := file.Find(l.To)
-			if err == nil {
-				var addr *net.UDPAddr
-				if addr, err = net.ResolveUDPAddr("udp", to.Address); err == nil {
-					ap := addr.AddrPort()
-					conn.SetRule(netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), shaper.Rule{Rate: partition.BitsPerSecond(l.Mbps) * partition.Mbps, Delay: l.Delay})
-				}
-			}
-			if err != nil {
-				log.Warn("link is not emulated", "to", l.To, "err", err)
-			}
-		}
-		return conn
 	}
 }
 
