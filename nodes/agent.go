@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -26,12 +28,15 @@ type Network interface {
 	Warm(ctx context.Context, host partition.HostID) error
 	// Probe measures both directions of the link now.
 	Probe(ctx context.Context, host partition.HostID) (transport.Links, error)
+	// Links is what is known of the links with every host met so far.
+	Links() map[partition.HostID]transport.Links
 }
 
 // Config of an agent. ID, Hosts, Compute and Store are required.
 type Config struct {
 	ID partition.HostID
-	// Hosts of the cluster, this one included, in any order.
+	// Hosts of the cluster that are known from the start, this one included, in
+	// any order; Joined and Left tell of others.
 	Hosts []partition.Host
 	// Compute runs segments on this host; the agent closes it.
 	Compute *Compute
@@ -43,6 +48,8 @@ type Config struct {
 	CPU, Runtime string
 	// RawStays: this host never lets raw input leave, whatever a request says.
 	RawStays bool
+	// Memory keeps settings and profiles across restarts; nil: nothing does.
+	Memory Memory
 	// Budget is the deadline of requests that name none: 10 s.
 	Budget time.Duration
 	// Log receives what an operator wants to read; nil: nothing.
@@ -58,7 +65,13 @@ type Agent struct {
 	log      *slog.Logger
 	once     sync.Once
 
+	steering *steering
+
 	mu       sync.Mutex
+	hosts    []partition.Host
+	gone     map[partition.HostID]bool // have left, or are dead
+	suspects map[partition.HostID]bool // did not answer
+	ledger   *scheduler.Ledger         // what this host has promised
 	graphs   map[models.Digest]*models.Graph
 	plans    map[uint64]*adopted
 	order    []uint64 // of plans, oldest first
@@ -114,8 +127,9 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Agent{
-		cfg: cfg, log: cfg.Log,
+	ledger := scheduler.NewLedger(float64(cfg.Compute.Pace().Slots()))
+	a := &Agent{
+		cfg: cfg, log: cfg.Log, hosts: slices.Clone(cfg.Hosts), gone: map[partition.HostID]bool{}, suspects: map[partition.HostID]bool{}, ledger: ledger,
 		graphs: map[models.Digest]*models.Graph{}, plans: map[uint64]*adopted{},
 		profiles: map[profileKey]Profile{}, links: map[linkKey]MeasuredLink{},
 		resting:   map[partition.HostID]time.Time{},
@@ -123,20 +137,31 @@ func New(cfg Config) (*Agent, error) {
 		attached:  make(chan struct{}),
 		// An old client's epoch must not name a plan of another run of this host.
 		epoch: rand.Uint64() >> 16,
-	}, nil
+	}
+	var err error
+	if a.steering, err = newSteering(a); err != nil {
+		return invalid("%w", err)
+	}
+	return a, nil
 }
 
 // Attach gives the agent its network, once. Requests that come in before wait.
 func (a *Agent) Attach(n Network) {
 	a.net = n
 	close(a.attached)
+	a.steering.mu.Lock()
+	defer a.steering.mu.Unlock()
+	a.steering.start(a.steering.run)
 }
 
-// Close frees the sessions. The network must be closed before, so that no
-// request is under way.
+// Close ends what goes on in the background and frees the sessions. The network
+// must be closed before, so that no request is under way.
 func (a *Agent) Close() error {
 	var err error
-	a.once.Do(func() { err = a.cfg.Compute.Close() })
+	a.once.Do(func() {
+		a.steering.close()
+		err = a.cfg.Compute.Close()
+	})
 	return err
 }
 
@@ -160,11 +185,6 @@ func (a *Agent) graph(digest models.Digest) (*models.Graph, error) {
 
 // Handle serves one request; it is the network's transport.Handler.
 func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Stream) {
-	select {
-	case <-a.attached:
-	case <-ctx.Done():
-		return
-	}
 	f, err := s.Receive(ctx)
 	if err != nil {
 		if !errors.Is(err, io.EOF) {
@@ -172,7 +192,18 @@ func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Str
 		}
 		return
 	}
+	a.HandleFrame(ctx, peer, s, f)
+}
+
+// HandleFrame is Handle for a stream whose first frame was read already. It
+// releases the frame.
+func (a *Agent) HandleFrame(ctx context.Context, peer transport.Peer, s transport.Stream, f *transport.Frame) {
 	defer f.Release()
+	select {
+	case <-a.attached:
+	case <-ctx.Done():
+		return
+	}
 	if ms := f.Header.GetBudgetMs(); ms > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(ms*float64(time.Millisecond)))
@@ -218,7 +249,8 @@ func (a *Agent) serveSafely(ctx context.Context, peer transport.Peer, s transpor
 
 // forClients are the kinds of request that applications may send; the others
 // are between agents.
-var forClients = map[string]bool{kindInfer: true, kindPlan: true, kindAdopt: true, kindStatus: true, kindPing: true}
+var forClients = map[string]bool{kindInfer: true, kindPlan: true, kindAdopt: true, kindStatus: true, kindPing: true,
+	kindOpen: true, kindSet: true, kindStreams: true}
 
 func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
 	switch f.Header.Kind {
@@ -235,13 +267,28 @@ func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Fram
 	case kindLinks:
 		return serveJSON(f, func(r linksRequest) (any, error) { return a.measureLinks(ctx, r.To) })
 	case kindStatus:
-		return serveJSON(f, func(struct{}) (any, error) { return a.status(), nil })
+		return serveJSON(f, func(r statusRequest) (any, error) {
+			if r.Of == "" || r.Of == a.cfg.ID {
+				return a.status(), nil
+			}
+			var st Status
+			err := a.relay(ctx, r.Of, request{kind: kindStatus}, &st)
+			return st, err
+		})
 	case kindPlan:
 		return a.servePlan(ctx, s, f)
 	case kindAdopt:
 		return serveJSON(f, func(r AdoptRequest) (any, error) { return a.Adopt(ctx, r) })
 	case kindInfer:
 		return a.serveInfer(ctx, f)
+	case kindOpen:
+		return a.serveOpen(ctx, s, f)
+	case kindSet:
+		return a.serveSet(ctx, f)
+	case kindStreams:
+		return a.serveStreams(ctx, f)
+	case kindLease:
+		return serveJSON(f, func(l scheduler.Lease) (any, error) { return struct{}{}, a.grant(&l) })
 	}
 	return nil, &Error{Op: "serve", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("no request is called %q", f.Header.Kind)}
 }
@@ -320,7 +367,7 @@ type ModelStatus struct {
 }
 
 func (a *Agent) status() Status {
-	st := Status{ID: a.cfg.ID, Hosts: a.cfg.Hosts, CPU: a.cfg.CPU, Runtime: a.cfg.Runtime, Slowdown: a.cfg.Compute.Pace().Factor()}
+	st := Status{ID: a.cfg.ID, Hosts: a.members(), CPU: a.cfg.CPU, Runtime: a.cfg.Runtime, Slowdown: a.cfg.Compute.Pace().Factor()}
 	graphs, err := a.cfg.Store.List()
 	if err != nil {
 		a.log.Warn("part of the store is unreadable", "err", err)

@@ -6,6 +6,8 @@ import (
 
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -24,6 +26,17 @@ type Progress = progress
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var st Status
 	reply, err := call(ctx, c.conn, request{kind: kindStatus}, &st)
+	if err != nil {
+		return st, err
+	}
+	reply.Release()
+	return st, nil
+}
+
+// StatusOf asks for another host through the agent.
+func (c *Client) StatusOf(ctx context.Context, host partition.HostID) (Status, error) {
+	var st Status
+	reply, err := call(ctx, c.conn, request{kind: kindStatus, control: statusRequest{Of: host}}, &st)
 	if err != nil {
 		return st, err
 	}
@@ -64,13 +77,17 @@ func (c *Client) Adopt(ctx context.Context, r AdoptRequest) (uint64, error) {
 // Infer sends one request. The answers are by name; ctx's deadline is the
 // request's.
 func (c *Client) Infer(ctx context.Context, g *models.Graph, epoch uint64, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, InferReport, error) {
+	return c.infer(ctx, g, inferRequest{Epoch: epoch, Model: g.Digest}, inputs)
+}
+
+func (c *Client) infer(ctx context.Context, g *models.Graph, r inferRequest, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, InferReport, error) {
 	var report InferReport
 	f := transport.NewFrame(kindInfer)
 	defer f.Release()
 	if err := addInputs(f, g, inputs); err != nil {
 		return nil, report, err
 	}
-	reply, err := call(ctx, c.conn, request{kind: kindInfer, control: inferRequest{Epoch: epoch, Model: g.Digest}, frame: f}, &report)
+	reply, err := call(ctx, c.conn, request{kind: kindInfer, control: r, frame: f}, &report)
 	if err != nil {
 		return nil, report, err
 	}
@@ -90,4 +107,50 @@ func addInputs(f *transport.Frame, g *models.Graph, inputs map[string]tensor.Ten
 		}
 	}
 	return nil
+}
+
+// Open opens a stream at the agent, or finds it; inputs are a sample of every
+// input of the graph, by name. report may be nil.
+func (c *Client) Open(ctx context.Context, g *models.Graph, r OpenRequest, inputs map[string]tensor.Tensor, report func(Progress)) (StreamState, error) {
+	var st StreamState
+	f := transport.NewFrame(kindOpen)
+	defer f.Release()
+	r.Model = g.Digest
+	if err := addInputs(f, g, inputs); err != nil {
+		return st, err
+	}
+	reply, err := call(ctx, c.conn, request{kind: kindOpen, control: r, frame: f, onProgress: report}, &st)
+	if err != nil {
+		return st, err
+	}
+	reply.Release()
+	return st, nil
+}
+
+// Send has a stream answer one request. The answers are by name; ctx's deadline
+// is the request's.
+func (c *Client) Send(ctx context.Context, g *models.Graph, id scheduler.StreamID, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, InferReport, error) {
+	return c.infer(ctx, g, inferRequest{Stream: id, Model: g.Digest}, inputs)
+}
+
+// Set changes settings of a stream; any agent passes it on to the origin.
+func (c *Client) Set(ctx context.Context, r SetRequest) (StreamState, error) {
+	var st StreamState
+	reply, err := call(ctx, c.conn, request{kind: kindSet, control: r}, &st)
+	if err != nil {
+		return st, err
+	}
+	reply.Release()
+	return st, nil
+}
+
+// Streams describes the streams of an origin, "": of the agent that is asked.
+func (c *Client) Streams(ctx context.Context, origin partition.HostID) ([]StreamState, error) {
+	var out []StreamState
+	reply, err := call(ctx, c.conn, request{kind: kindStreams, control: streamsRequest{Origin: origin}}, &out)
+	if err != nil {
+		return nil, err
+	}
+	reply.Release()
+	return out, nil
 }

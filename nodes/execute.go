@@ -22,9 +22,14 @@ type job struct {
 	epoch    uint64
 	given    func(models.ValueID) bool // what arrives with the request
 	values   Values
-	decode   func() error     // fills values with what is given; may be nil
-	behind   []models.OpID    // the ops of the steps after this host's, ascending
-	onward   []models.ValueID // what they need of this host
+	decode   func() error // fills values with what is given; may be nil
+	// patience is how long the next host may take before it is given up; 0: as
+	// long as the deadline lets it. elsewhere names other steps that do the
+	// same when the next host fails; it may be nil, and may return nil.
+	patience  time.Duration
+	elsewhere func(failed partition.HostID) []step
+	behind    []models.OpID    // the ops of the steps after this host's, ascending
+	onward    []models.ValueID // what they need of this host
 }
 
 // newJob resolves the steps' ops and checks that together they can run: every
@@ -97,6 +102,9 @@ func (a *Agent) execute(ctx context.Context, j *job) (Values, []HostReport, erro
 	if len(behind) > 0 {
 		defer next.Release()
 		remote, err := a.forward(ctx, j, next, behind, &reports[0])
+		if err != nil {
+			remote, err = a.retry(ctx, j, next, behind, err, &reports[0])
+		}
 		if err == nil {
 			reports = append(reports, remote.reports...)
 			answers = remote.answers
@@ -171,12 +179,42 @@ type remote struct {
 	reports []HostReport
 }
 
+// retry sends the frame to another host that has the rest ready, when the next
+// one failed. It returns the cause when there is none or that fails too.
+func (a *Agent) retry(ctx context.Context, j *job, next *transport.Frame, behind []models.OpID, cause error, report *HostReport) (remote, error) {
+	failed := j.steps[1].Host
+	if KindOf(cause) == Unavailable {
+		report.Failed = failed
+	}
+	if j.elsewhere == nil || KindOf(cause) == Policy || ctx.Err() != nil {
+		return remote{}, cause
+	}
+	steps := j.elsewhere(failed)
+	if steps == nil {
+		return remote{}, cause
+	}
+	other := *j
+	other.steps = steps
+	a.log.Warn("sending the rest elsewhere", "failed", failed, "next", steps[1].Host, "cause", cause)
+	r, err := a.forward(ctx, &other, next, behind, report)
+	if err != nil {
+		return remote{}, cause
+	}
+	report.Fallback = cause.Error()
+	return r, nil
+}
+
 // forward sends the frame to the next host and takes in its reply. It leaves
 // time to finish locally.
 func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behind []models.OpID, report *HostReport) (remote, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-a.reserve(j.g, behind, time.Until(deadline))))
+		defer cancel()
+	}
+	if j.patience > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, j.patience)
 		defer cancel()
 	}
 	host := j.steps[1].Host

@@ -11,6 +11,7 @@ import (
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -49,30 +50,17 @@ func (a *Agent) Adopt(ctx context.Context, r AdoptRequest) (AdoptReply, error) {
 	if err != nil {
 		return AdoptReply{}, err
 	}
-	ad := &adopted{g: g, rawStays: r.RawStays || a.cfg.RawStays}
-	if ad.steps, err = a.stepsOf(g, r.Plan); err != nil {
-		return AdoptReply{}, err
-	}
-	if err := checkCodecs(ad.steps, allowed(r.Codecs)); err != nil {
-		return AdoptReply{}, err
-	}
-	if v, crosses := r.Plan.CrossesRaw(RawValues(g)); crosses && ad.rawStays {
-		return AdoptReply{}, &Error{Op: "adopt plan", Node: a.cfg.ID, Kind: Policy, Err: fmt.Errorf("it sends value %q, raw input, which the policy raw-stays-on-device keeps on this host", g.Values[v].Name)}
-	}
-	if _, err := newJob(g, ad.steps, ad.rawStays, func(id models.ValueID) bool { return g.Values[id].Producer == models.FromInput }); err != nil {
+	ad, err := a.resolve(g, r.Plan, r.RawStays, r.Codecs)
+	if err != nil {
 		return AdoptReply{}, err
 	}
 	for _, st := range ad.steps {
-		if err := a.ready(ctx, g, st); err != nil {
+		if err := a.ready(ctx, g, st, nil); err != nil {
 			return AdoptReply{}, err
 		}
 	}
-	if len(ad.steps) > 1 && !r.Lone {
-		var behind []Span
-		for _, st := range ad.steps[1:] {
-			behind = append(behind, st.Ops...)
-		}
-		if err := a.prepare(ctx, prepareRequest{Model: g.Digest, Ops: merged(behind)}); err != nil {
+	if !r.Lone {
+		if err := a.readyAlone(ctx, ad); err != nil {
 			return AdoptReply{}, err
 		}
 	}
@@ -86,6 +74,37 @@ func (a *Agent) Adopt(ctx context.Context, r AdoptRequest) (AdoptReply, error) {
 		a.order = a.order[1:]
 	}
 	return AdoptReply{Epoch: a.epoch}, nil
+}
+
+// resolve turns a plan into steps and checks that it can run: every op once,
+// every tensor where it is needed, in codecs that are allowed, nothing raw away
+// under the policy.
+func (a *Agent) resolve(g *models.Graph, p partition.Plan, rawStays bool, codecs []transport.Codec) (*adopted, error) {
+	ad := &adopted{g: g, rawStays: rawStays || a.cfg.RawStays}
+	var err error
+	if ad.steps, err = a.stepsOf(g, p); err != nil {
+		return nil, err
+	}
+	if err := checkCodecs(ad.steps, allowed(codecs)); err != nil {
+		return nil, err
+	}
+	if v, crosses := p.CrossesRaw(RawValues(g)); crosses && ad.rawStays {
+		return nil, &Error{Op: "adopt plan", Node: a.cfg.ID, Kind: Policy, Err: fmt.Errorf("it sends value %q, raw input, which the policy raw-stays-on-device keeps on this host", g.Values[v].Name)}
+	}
+	_, err = newJob(g, ad.steps, ad.rawStays, func(id models.ValueID) bool { return g.Values[id].Producer == models.FromInput })
+	return ad, err
+}
+
+// readyAlone builds the session for finishing locally when a peer fails.
+func (a *Agent) readyAlone(ctx context.Context, ad *adopted) error {
+	if len(ad.steps) < 2 {
+		return nil
+	}
+	var behind []Span
+	for _, st := range ad.steps[1:] {
+		behind = append(behind, st.Ops...)
+	}
+	return a.prepare(ctx, prepareRequest{Model: ad.g.Digest, Ops: merged(behind)})
 }
 
 func checkCodecs(steps []step, codecs []transport.Codec) error {
@@ -168,8 +187,8 @@ func codecs(h partition.Hop) map[models.ValueID]transport.Codec {
 }
 
 // ready has a host build the session of its step.
-func (a *Agent) ready(ctx context.Context, g *models.Graph, st step) error {
-	r := prepareRequest{Model: g.Digest, Ops: st.Ops}
+func (a *Agent) ready(ctx context.Context, g *models.Graph, st step, lease *scheduler.Lease) error {
+	r := prepareRequest{Model: g.Digest, Ops: st.Ops, Lease: lease}
 	if st.Host == a.cfg.ID {
 		return a.prepare(ctx, r)
 	}
@@ -187,6 +206,9 @@ func (a *Agent) ready(ctx context.Context, g *models.Graph, st step) error {
 
 // prepare builds the session of some ops on this host.
 func (a *Agent) prepare(ctx context.Context, r prepareRequest) error {
+	if err := a.grant(r.Lease); err != nil {
+		return err
+	}
 	g, err := a.graph(r.Model)
 	if err != nil {
 		return err
@@ -204,13 +226,21 @@ func (a *Agent) prepare(ctx context.Context, r prepareRequest) error {
 }
 
 type inferRequest struct {
-	Epoch uint64        `json:"epoch"`
+	Epoch uint64        `json:"epoch,omitempty"`
 	Model models.Digest `json:"model"`
+	// Stream, when there is one, chooses the plan.
+	Stream scheduler.StreamID `json:"stream,omitempty"`
+	// Origin is where the stream starts; "" is the agent that is asked.
+	Origin partition.HostID `json:"origin,omitempty"`
 }
 
 // InferReport tells how a request was answered.
 type InferReport struct {
 	Epoch uint64 `json:"epoch"`
+	// Stream, Plan and Predicted are of requests of a stream.
+	Stream    scheduler.StreamID `json:"stream,omitempty"`
+	Plan      string             `json:"plan,omitempty"`
+	Predicted time.Duration      `json:"predicted,omitempty"`
 	// Elapsed is the time from the whole request here to the whole answer here.
 	Elapsed time.Duration `json:"elapsed"`
 	Hosts   []HostReport  `json:"hosts"` // in the order of the plan
@@ -252,17 +282,21 @@ func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.
 	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
 		return nil, &Error{Op: "infer", Node: a.cfg.ID, Kind: Invalid, Err: errors.New("unreadable request")}
 	}
-	a.mu.Lock()
-	ad, ok := a.plans[r.Epoch]
-	a.mu.Unlock()
-	if !ok || ad.g.Digest != r.Model {
-		return nil, &Error{Op: "infer", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no plan of this model has epoch %d; adopt one first", r.Epoch)}
-	}
-	input, err := a.inputsOf(f, ad.g)
+	g, err := a.graph(r.Model)
 	if err != nil {
 		return nil, err
 	}
-	answers, report, err := a.Infer(ctx, r.Epoch, input)
+	input, err := a.inputsOf(f, g)
+	if err != nil {
+		return nil, err
+	}
+	var answers Values
+	var report InferReport
+	if r.Stream != "" {
+		answers, report, err = a.Send(ctx, r.Stream, input)
+	} else {
+		answers, report, err = a.Infer(ctx, r.Epoch, input)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +304,7 @@ func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.
 	if err != nil {
 		return nil, err
 	}
-	for _, id := range ad.g.Outputs {
+	for _, id := range g.Outputs {
 		if err := addValue(reply, id, transport.Raw, answers[id]); err != nil {
 			reply.Release()
 			return nil, err

@@ -40,6 +40,12 @@ func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values,
 			return Profile{}, err
 		}
 	}
+	if p, ok := a.rememberedProfile(g, r); ok {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.profiles[profileKey{r.Model, a.cfg.ID}] = p
+		return p, nil
+	}
 	opts := ProfileOptions{Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs, Progress: func(done, total int, what string) {
 		report(progress{Host: a.cfg.ID, Done: done, Total: total, What: what})
 	}}
@@ -57,6 +63,7 @@ func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values,
 	}
 	p.Host, p.CPU, p.Runtime = a.cfg.ID, a.cfg.CPU, a.cfg.Runtime
 	p.Codecs = allowed(r.Codecs)
+	a.rememberProfile(p, r)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.profiles[profileKey{r.Model, a.cfg.ID}] = p
@@ -189,7 +196,7 @@ func (a *Agent) measureLink(ctx context.Context, host partition.HostID) (Measure
 		trips = append(trips, time.Since(start))
 	}
 	slices.Sort(trips)
-	m := MeasuredLink{Host: host, Out: link(links.Out, trips), In: link(links.In, trips)}
+	m := MeasuredLink{Host: host, Out: link(links.Out, trips), In: link(links.In, trips), Rel: links.Out.Spread}
 	if m.Out.Rate <= 0 || m.In.Rate <= 0 {
 		return m, a.failed("probe link", errors.New("the probe gave no rate"))
 	}
@@ -200,7 +207,7 @@ func (a *Agent) measureLink(ctx context.Context, host partition.HostID) (Measure
 // takes beyond the network's is software: half of it is charged to each way.
 func link(e transport.Estimate, trips []time.Duration) partition.Link {
 	rtt := e.RTT
-	if rtt <= 0 || rtt > trips[0] {
+	if rtt <= 0 || rtt > trips[0] || trips[0] > rtt+max(2*time.Millisecond, rtt/4) { // unknown, or of another day
 		rtt = trips[0]
 	}
 	return partition.Link{Rate: e.Rate, Latency: rtt / 2, Fixed: (trips[len(trips)/2] - rtt) / 2}
@@ -210,14 +217,14 @@ func link(e transport.Estimate, trips []time.Duration) partition.Link {
 // answer has none and is reported in lost.
 func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Values, r PlanRequest, report func(progress)) (known []Profile, lost map[partition.HostID]error) {
 	lost = map[partition.HostID]error{}
-	for _, h := range a.cfg.Hosts {
+	for _, h := range a.members() {
 		key := profileKey{g.Digest, h.ID}
 		a.mu.Lock()
 		p, ok := a.profiles[key]
 		a.mu.Unlock()
 		var err error
 		if !ok || r.Refresh || !p.covers(r.Codecs) {
-			pr := profileRequest{Model: g.Digest, Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs}
+			pr := profileRequest{Model: g.Digest, Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs, Refresh: r.Refresh}
 			if h.ID == a.cfg.ID {
 				p, err = a.profileSelf(ctx, pr, input, report)
 			} else {
@@ -320,12 +327,17 @@ func (a *Agent) linksOf(ctx context.Context, host partition.HostID, to []partiti
 	if err != nil {
 		return nil, err
 	}
+	a.keepLinks(host, fresh)
+	return append(links, fresh...), nil
+}
+
+// keepLinks remembers what a host measured.
+func (a *Agent) keepLinks(host partition.HostID, links []MeasuredLink) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, m := range fresh {
+	for _, m := range links {
 		a.links[linkKey{host, m.Host}] = m
 	}
-	return append(links, fresh...), nil
 }
 
 func (a *Agent) askLinks(ctx context.Context, host partition.HostID, to []partition.HostID) ([]MeasuredLink, error) {

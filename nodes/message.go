@@ -13,6 +13,7 @@ import (
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -28,6 +29,10 @@ const (
 	kindPlan     = "plan"     // measure what is missing and plan
 	kindAdopt    = "adopt"    // make a given plan ready
 	kindStatus   = "status"   // who is there
+	kindOpen     = "open"     // open a stream
+	kindSet      = "set"      // change settings of a stream
+	kindStreams  = "streams"  // describe the streams of an origin
+	kindLease    = "lease"    // keep a promise of capacity
 	kindProgress = "progress" // between request and reply, any number
 )
 
@@ -91,8 +96,12 @@ type HostReport struct {
 	// Sent and Received are the encoded tensor bytes exchanged with the next host.
 	Sent     tensor.Bytes `json:"sent,omitempty"`
 	Received tensor.Bytes `json:"received,omitempty"`
-	// Fallback tells why this host finished what others should have done.
+	// Fallback tells why this host, or another than was planned, finished what
+	// others should have done.
 	Fallback string `json:"fallback,omitempty"`
+	// Failed is the host that could not be reached or broke off; empty where it
+	// was only late.
+	Failed partition.HostID `json:"failed,omitempty"`
 }
 
 type segmentReply struct {
@@ -102,6 +111,17 @@ type segmentReply struct {
 type prepareRequest struct {
 	Model models.Digest `json:"model"`
 	Ops   []Span        `json:"ops"`
+	// Lease is the capacity that the plan asks of the host; nil: none.
+	Lease *scheduler.Lease `json:"lease,omitempty"`
+}
+
+type statusRequest struct {
+	// Of is the host that is meant; "" is the one that is asked.
+	Of partition.HostID `json:"of,omitempty"`
+}
+
+type streamsRequest struct {
+	Origin partition.HostID `json:"origin,omitempty"`
 }
 
 type profileRequest struct {
@@ -109,6 +129,8 @@ type profileRequest struct {
 	Runs   int               `json:"runs,omitempty"`
 	Cuts   int               `json:"cuts,omitempty"`
 	Codecs []transport.Codec `json:"codecs,omitempty"`
+	// Refresh measures anew what is remembered.
+	Refresh bool `json:"refresh,omitempty"`
 }
 
 type timeRequest struct {
@@ -130,6 +152,8 @@ type MeasuredLink struct {
 	Host partition.HostID `json:"host"`
 	Out  partition.Link   `json:"out"`
 	In   partition.Link   `json:"in"`
+	// Rel is the relative spread of late samples of Out's rate.
+	Rel float64 `json:"rel,omitempty"`
 }
 
 type progress struct {

@@ -118,7 +118,7 @@ func (a *Agent) Plan(ctx context.Context, r PlanRequest, input Values, report fu
 // outward orders the profiled hosts from this one to the cloud.
 func (a *Agent) outward(profiles []Profile) ([]partition.Host, []Profile) {
 	tier := map[partition.HostID]partition.Tier{}
-	for _, h := range a.cfg.Hosts {
+	for _, h := range a.members() {
 		tier[h.ID] = h.Tier
 	}
 	rank := func(id partition.HostID) int {
@@ -167,14 +167,7 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 		}
 		list[i] = again
 	}
-	for _, s := range singleHost() {
-		plan, err := s.Strategy(p)
-		f := FixedPlan{Strategy: s.Name, Plan: plan}
-		if err != nil {
-			f.Infeasible = err.Error()
-		}
-		reply.Fixed = append(reply.Fixed, f)
-	}
+	reply.Fixed = fixedPlans(p)
 	slices.SortStableFunc(list, func(x, y partition.Plan) int { return cmp.Compare(x.Total, y.Total) })
 	best := 0
 	for i, plan := range list {
@@ -186,6 +179,20 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 	reply.Others = slices.Delete(list, best, best+1)
 	reply.Chosen.Strategy = "cleave"
 	return nil
+}
+
+// fixedPlans are the plans of the single-host strategies.
+func fixedPlans(p partition.Problem) []FixedPlan {
+	var out []FixedPlan
+	for _, s := range singleHost() {
+		plan, err := s.Strategy(p)
+		f := FixedPlan{Strategy: s.Name, Plan: plan}
+		if err != nil {
+			f.Infeasible = err.Error()
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // singleHost lists the strategies that run everything on one host.

@@ -30,6 +30,12 @@ func NewPace(slots int, factor float64) (*Pace, error) {
 // Factor is how much slower than this machine the host is.
 func (p *Pace) Factor() float64 { return p.factor }
 
+// Busy is how many of the slots are in use now.
+func (p *Pace) Busy() int { return len(p.slots) }
+
+// Slots is how many pieces of work run at the same time.
+func (p *Pace) Slots() int { return cap(p.slots) }
+
 // Spent says where the time of one piece of work went.
 type Spent struct {
 	Queue time.Duration // waiting for a slot

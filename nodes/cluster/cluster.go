@@ -169,6 +169,14 @@ func (e Emulate) check(hosts map[partition.HostID]bool) error {
 	return nil
 }
 
+// Alone is the file of a host that finds the others by gossip. The error is of
+// the kind that Parse returns.
+func Alone(identity string, h Host) (File, error) {
+	f := File{Identity: identity, Hosts: []Host{h}}
+	err := f.check()
+	return f, err
+}
+
 // Find returns the host of that name.
 func (f File) Find(name partition.HostID) (Host, error) {
 	var names []string

@@ -1,0 +1,105 @@
+package nodes
+
+import (
+	"slices"
+	"time"
+
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
+)
+
+// members lists the hosts that are there now, this one included.
+func (a *Agent) members() []partition.Host {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []partition.Host
+	for _, h := range a.hosts {
+		if !a.gone[h.ID] {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// Joined tells the agent of a host that is a member now, perhaps again.
+func (a *Agent) Joined(h partition.Host) {
+	a.mu.Lock()
+	if i := slices.IndexFunc(a.hosts, func(x partition.Host) bool { return x.ID == h.ID }); i >= 0 {
+		a.hosts[i] = h
+	} else {
+		a.hosts = append(a.hosts, h)
+	}
+	delete(a.gone, h.ID)
+	delete(a.suspects, h.ID)
+	delete(a.resting, h.ID)
+	a.mu.Unlock()
+	if h.ID == a.cfg.ID {
+		return
+	}
+	a.log.Info("host joined", "peer", h.ID, "tier", h.Tier)
+	a.steering.step(scheduler.Joined{Host: h.ID, Tier: h.Tier})
+	a.steering.measureNewcomer(h.ID)
+}
+
+// Left tells the agent that a host has left or is dead.
+func (a *Agent) Left(id partition.HostID) {
+	if id == a.cfg.ID {
+		return
+	}
+	a.mu.Lock()
+	a.gone[id] = true
+	a.mu.Unlock()
+	a.log.Info("host left", "peer", id)
+	a.steering.step(scheduler.Left{Host: id})
+}
+
+// Broken tells the agent that the connection with a host has ended.
+func (a *Agent) Broken(id partition.HostID) {
+	if id != a.cfg.ID {
+		a.suspect(id, true)
+		a.steering.step(scheduler.Suspect{Host: id})
+	}
+}
+
+// Knows reports whether a host is a member that is not suspected.
+func (a *Agent) Knows(id partition.HostID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.gone[id] && !a.suspects[id] && slices.ContainsFunc(a.hosts, func(h partition.Host) bool { return h.ID == id })
+}
+
+// Load is the share of this host's compute slots in use.
+func (a *Agent) Load() float64 {
+	p := a.cfg.Compute.Pace()
+	return float64(p.Busy()) / float64(p.Slots())
+}
+
+// suspect notes whether a host is in doubt.
+func (a *Agent) suspect(id partition.HostID, is bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if is {
+		a.suspects[id] = true
+	} else {
+		delete(a.suspects, id)
+	}
+}
+
+// alive reports whether a host is a member and did not just fail to answer.
+func (a *Agent) alive(id partition.HostID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.gone[id] && !a.suspects[id] && !time.Now().Before(a.resting[id])
+}
+
+// tierOf is where a host stands; "" when it is not known.
+func (a *Agent) tierOf(id partition.HostID) partition.Tier {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, h := range a.hosts {
+		if h.ID == id {
+			return h.Tier
+		}
+	}
+	return ""
+}

@@ -1,0 +1,279 @@
+package nodes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// candidatesKept bounds the plans of a stream: the segments of each are timed.
+const candidatesKept = 16
+
+// settleTimeout bounds how long Open waits for the best plan to be ready; the
+// stream serves by another until then.
+const settleTimeout = 30 * time.Second
+
+// Open opens a stream that starts at this host, or finds it. input is a sample
+// of every input of the graph.
+func (a *Agent) Open(ctx context.Context, r OpenRequest, input Values, report func(progress)) (StreamState, error) {
+	if r.Stream == "" || len(r.Stream) > 63 || strings.ContainsFunc(string(r.Stream), func(c rune) bool { return c <= ' ' || c == '/' }) {
+		return StreamState{}, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("%q is no name for a stream: want 1 to 63 characters without spaces or slashes", r.Stream)}
+	}
+	g, err := a.graph(r.Model)
+	if err != nil {
+		return StreamState{}, err
+	}
+	if known, err := a.known(r); known || err != nil {
+		if err != nil {
+			return StreamState{}, err
+		}
+		return a.Stream(r.Stream)
+	}
+	settings, err := a.recall(r.Stream, r.Settings)
+	if err != nil {
+		return StreamState{}, err
+	}
+	st := &stream{id: r.Stream, g: g, request: r, input: input, settings: settings, epochs: map[scheduler.Epoch]*running{}}
+	events, err := a.survey(ctx, st, r.Refresh, report)
+	if err != nil {
+		return StreamState{}, err
+	}
+	a.steering.add(st, events)
+	report(progress{Host: a.cfg.ID, What: "building the sessions of the best plans"})
+	a.steering.settle(ctx, r.Stream, settleTimeout)
+	return a.Stream(r.Stream)
+}
+
+// known reports whether the stream is open; it must be of the same model.
+func (a *Agent) known(r OpenRequest) (bool, error) {
+	s := a.steering
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.streams[r.Stream]
+	if st == nil {
+		return false, nil
+	}
+	if st.g.Digest != r.Model {
+		return false, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("stream %s is open for another model, %s; choose another name", r.Stream, st.g.Name)}
+	}
+	return !r.Refresh, nil
+}
+
+// survey measures what is not known, computes the stream's candidates and
+// returns what the scheduler has to hear.
+func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report func(progress)) ([]scheduler.Event, error) {
+	r := PlanRequest{Model: st.g.Digest, Refresh: refresh, Runs: st.request.Runs, Cuts: st.request.Cuts, Codecs: st.request.Codecs}
+	profiles, lost := a.gatherProfiles(ctx, st.g, st.input, r, report)
+	if err := lost[a.cfg.ID]; err != nil {
+		return nil, err
+	}
+	for h, err := range lost {
+		a.log.Warn("host has no part in the stream", "stream", st.id, "peer", h, "err", err)
+	}
+	hosts, profiles := a.outward(profiles)
+	links, err := a.gatherLinks(ctx, hosts, refresh, report)
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[models.ValueID]tensor.Bytes{}
+	for id, t := range st.input {
+		sizes[id] = t.Bytes()
+	}
+	p, err := NewProblem(st.g, hosts, links, profiles, sizes, st.request.Codecs)
+	if err != nil {
+		return nil, a.failed("open stream", err)
+	}
+	plans, err := a.candidates(ctx, st.g, p, report)
+	if err != nil {
+		return nil, err
+	}
+	raw := RawValues(st.g)
+	st.candidates = nil
+	for _, plan := range plans {
+		_, crosses := plan.CrossesRaw(raw)
+		st.candidates = append(st.candidates, scheduler.Candidate{Name: nameOf(plan, st.candidates), Plan: plan, Raw: crosses})
+	}
+	st.fixed = fixedPlans(p)
+	st.profiled = map[partition.HostID]time.Duration{}
+	for _, pr := range profiles {
+		st.profiled[pr.Host] = pr.Whole
+	}
+	var events []scheduler.Event
+	for _, h := range hosts {
+		events = append(events, scheduler.Joined{Host: h.ID, Tier: h.Tier})
+	}
+	for i := range hosts {
+		for k := i + 1; k < len(hosts); k++ {
+			if links[i][k].Rate > 0 && links[k][i].Rate > 0 {
+				events = append(events, scheduler.LinkMeasured{From: hosts[i].ID, To: hosts[k].ID, Out: links[i][k], In: links[k][i]})
+			}
+		}
+	}
+	return append(events, scheduler.Profiled{Stream: st.id, Candidates: st.candidates, Settings: st.settings}), nil
+}
+
+// candidates computes the plans that are best somewhere among the states that
+// the links may take, with and without raw-stays-on-device, and has their very
+// segments timed. The first runs everything on this host.
+func (a *Agent) candidates(ctx context.Context, g *models.Graph, p partition.Problem, report func(progress)) ([]partition.Plan, error) {
+	if err := partition.Validate(p); err != nil {
+		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: err}
+	}
+	plans := partition.Pareto(p, nil, candidatesKept)
+	private, err := partition.RawStaysOnDevice(p, RawValues(g))
+	if err == nil {
+		for _, plan := range partition.Pareto(private, nil, candidatesKept) {
+			if !slices.ContainsFunc(plans, plan.Equal) {
+				plans = append(plans, plan)
+			}
+		}
+	}
+	for _, f := range fixedPlans(p) {
+		if f.Infeasible == "" && !slices.ContainsFunc(plans, f.Plan.Equal) {
+			plans = append(plans, f.Plan)
+		}
+	}
+	alone := slices.IndexFunc(plans, func(plan partition.Plan) bool { return len(plan.Path) == 1 })
+	if alone < 0 {
+		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Unavailable, Err: errors.New("this host cannot run the network alone")}
+	}
+	plans[0], plans[alone] = plans[alone], plans[0]
+	report(progress{Host: a.cfg.ID, What: fmt.Sprintf("segments of %d plans", len(plans))})
+	if err := a.timePlans(ctx, g, p, plans); err != nil {
+		return nil, err
+	}
+	for i, plan := range plans {
+		if plans[i], err = reevaluate(p, plan); err != nil {
+			return nil, a.failed("open stream", err)
+		}
+		plans[i].Strategy = "cleave"
+	}
+	return plans, nil
+}
+
+// nameOf says in a few words what a plan does, unlike the others' names.
+func nameOf(plan partition.Plan, others []scheduler.Candidate) string {
+	var parts []string
+	for _, st := range plan.Stages {
+		if len(st.Ops) > 0 {
+			parts = append(parts, fmt.Sprintf("%s:%s", st.Host, partition.SetKey(st.Ops)))
+		}
+	}
+	name := strings.Join(parts, "+")
+	base := name
+	for n := 2; slices.ContainsFunc(others, func(c scheduler.Candidate) bool { return c.Name == name }); n++ {
+		name = fmt.Sprintf("%s#%d", base, n)
+	}
+	return name
+}
+
+// measureNewcomer measures streams anew with a host that they do not know.
+func (s *steering) measureNewcomer(host partition.HostID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.streams {
+		if _, known := st.profiled[host]; known || st.renewing {
+			continue
+		}
+		st.renewing = true
+		s.start(func() { s.renew(st) })
+	}
+}
+
+// renew surveys a stream again while it runs.
+func (s *steering) renew(st *stream) {
+	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Minute)
+	defer cancel()
+	next := &stream{id: st.id, g: st.g, request: st.request, input: st.input}
+	s.mu.Lock()
+	next.settings = st.settings
+	s.mu.Unlock()
+	events, err := s.a.survey(ctx, next, false, func(progress) {})
+	s.mu.Lock()
+	st.renewing = false
+	if err == nil {
+		st.candidates, st.fixed, st.profiled = next.candidates, next.fixed, next.profiled
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.a.log.Warn("stream not measured anew", "stream", st.id, "err", err)
+		return
+	}
+	s.step(events...)
+}
+
+// add makes a stream known and tells the scheduler.
+func (s *steering) add(st *stream, events []scheduler.Event) {
+	s.mu.Lock()
+	if old := s.streams[st.id]; old != nil {
+		st.epochs, st.switches = old.epochs, old.switches
+	}
+	s.streams[st.id] = st
+	s.mu.Unlock()
+	s.step(events...)
+}
+
+// settle waits until the best plan of a stream serves it, or for so long.
+func (s *steering) settle(ctx context.Context, id scheduler.StreamID, most time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		s.core.Choose(time.Now(), id) // takes up what has become ready
+		settled := s.settled(id)
+		changed := s.changed
+		s.mu.Unlock()
+		if settled {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// settled reports whether no better plan is being made ready. s.mu is held.
+func (s *steering) settled(id scheduler.StreamID) bool {
+	state, ok := s.core.State(id)
+	if !ok {
+		return true
+	}
+	for _, c := range state.Candidates {
+		if c.State == scheduler.Warming {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *Agent) serveOpen(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
+	var r OpenRequest
+	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
+		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("unreadable request: %w", err)}
+	}
+	g, err := a.graph(r.Model)
+	if err != nil {
+		return nil, err
+	}
+	input, err := a.inputsOf(f, g)
+	if err != nil {
+		return nil, err
+	}
+	state, err := a.Open(ctx, r, input, a.progressTo(ctx, s))
+	if err != nil {
+		return nil, err
+	}
+	return jsonReply(state)
+}

@@ -1,0 +1,216 @@
+package nodes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
+)
+
+// Send answers one request of a stream by the plan that is best now. It either
+// returns the answers or an error of kind Deadline, Policy, NotFound, Invalid
+// or Failed.
+func (a *Agent) Send(ctx context.Context, id scheduler.StreamID, input Values) (Values, InferReport, error) {
+	start := time.Now()
+	if _, has := ctx.Deadline(); !has {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.cfg.Budget)
+		defer cancel()
+	}
+	st, r, choice, err := a.steering.begin(id)
+	if err != nil {
+		return nil, InferReport{}, err
+	}
+	report := InferReport{Stream: id, Epoch: uint64(choice.Epoch), Plan: r.plan.String(), Predicted: choice.Predicted}
+	answers, reports, err := a.runBy(ctx, st, r, choice, input)
+	report.Elapsed, report.Hosts = time.Since(start), reports
+	a.steering.end(st, r, choice, report, err)
+	if err != nil {
+		return nil, InferReport{}, err
+	}
+	return answers, report, nil
+}
+
+func (a *Agent) runBy(ctx context.Context, st *stream, r *running, choice scheduler.Choice, input Values) (Values, []HostReport, error) {
+	given := func(id models.ValueID) bool { _, ok := input[id]; return ok }
+	j, err := newJob(st.g, r.ad.steps, st.rawStays(a), given)
+	if err != nil {
+		return nil, nil, err
+	}
+	j.epoch = uint64(choice.Epoch)
+	j.patience = patienceBase + patienceFactor*choice.Predicted
+	j.elsewhere = func(failed partition.HostID) []step { return a.steering.elsewhere(st, r, failed) }
+	for id, t := range input {
+		j.values[id] = t
+	}
+	return a.execute(ctx, j)
+}
+
+// A host that has not answered after so long beyond what was predicted is
+// given up: the rest of the request runs elsewhere.
+const (
+	patienceBase   = 300 * time.Millisecond
+	patienceFactor = 3
+)
+
+// begin chooses the plan of a request.
+func (s *steering) begin(id scheduler.StreamID) (*stream, *running, scheduler.Choice, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.streams[id]
+	if st == nil {
+		return nil, nil, scheduler.Choice{}, &Error{Op: "infer", Node: s.a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no stream is called %q here; open it first", id)}
+	}
+	choice, ok := s.core.Choose(time.Now(), id)
+	r := st.epochs[choice.Epoch]
+	if !ok || r == nil {
+		return nil, nil, choice, &Error{Op: "infer", Node: s.a.cfg.ID, Kind: Unavailable, Err: fmt.Errorf("no plan of stream %s is ready", id)}
+	}
+	r.out++
+	st.sent++
+	return st, r, choice, nil
+}
+
+// end takes in how a request went.
+func (s *steering) end(st *stream, r *running, choice scheduler.Choice, report InferReport, err error) {
+	events := s.a.learned(report)
+	done := scheduler.Done{Stream: st.id, Epoch: choice.Epoch, Latency: report.Elapsed}
+	s.mu.Lock()
+	r.out--
+	if r.draining && r.out == 0 {
+		delete(st.epochs, choice.Epoch)
+	}
+	if err != nil {
+		st.refused++
+	} else {
+		st.answered++
+	}
+	for i, h := range report.Hosts {
+		if h.Fallback != "" {
+			st.fallbacks++
+			if i+1 < len(r.plan.Path) && h.Failed != "" {
+				done.Fallback = h.Failed
+			}
+		}
+	}
+	events = append(events, s.loadNews(r, report)...)
+	s.mu.Unlock()
+	if err == nil {
+		events = append(events, done)
+	}
+	s.step(events...)
+	for _, h := range report.Hosts {
+		if h.Fallback != "" && h.Failed == "" && len(r.plan.Path) > 1 {
+			s.check(r.plan.Path[1])
+		}
+	}
+}
+
+// check finds out whether a host that was late is there: if it is, its link is
+// measured anew, else it is suspect.
+func (s *steering) check(host partition.HostID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.start(func() { s.probe(scheduler.Probe{From: s.a.cfg.ID, To: host}) })
+}
+
+// learned is what a request's transfers say about the links of this host.
+func (a *Agent) learned(report InferReport) []scheduler.Event {
+	var events []scheduler.Event
+	for i, h := range report.Hosts {
+		if h.Host != a.cfg.ID || i+1 >= len(report.Hosts) || h.Fallback != "" {
+			continue
+		}
+		if e, ok := a.passive(report.Hosts[i+1].Host); ok {
+			events = append(events, e)
+		}
+	}
+	return events
+}
+
+// passive is the present estimate of the link to a host that is connected,
+// when a transfer of late says something about it.
+func (a *Agent) passive(host partition.HostID) (scheduler.LinkMeasured, bool) {
+	est, ok := a.net.Links()[host]
+	if !ok {
+		return scheduler.LinkMeasured{}, false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := linkKey{a.cfg.ID, host}
+	m, ok := a.links[key]
+	if !ok {
+		return scheduler.LinkMeasured{}, false
+	}
+	if out := est.Out; out.Rate > 0 && out.Age < freshTransfer && (!out.LowerBoundOnly || out.Rate > m.Out.Rate) {
+		m.Out.Rate, m.Rel = out.Rate, out.Spread
+	}
+	if in := est.In; in.Rate > 0 && in.Age < freshTransfer && (!in.LowerBoundOnly || in.Rate > m.In.Rate) {
+		m.In.Rate = in.Rate
+	}
+	if rtt := est.Out.RTT; rtt > 0 {
+		m.Out.Latency, m.In.Latency = rtt/2, rtt/2
+	}
+	a.links[key] = m
+	return measured(a.cfg.ID, m), true
+}
+
+// freshTransfer is how old a transfer may be to say something of the link of
+// this request.
+const freshTransfer = 2 * time.Second
+
+// loadNews compares what hosts took with what was predicted. s.mu is held.
+func (s *steering) loadNews(r *running, report InferReport) []scheduler.Event {
+	var events []scheduler.Event
+	for _, h := range report.Hosts {
+		if h.Fallback != "" {
+			return nil
+		}
+		for _, stage := range r.plan.Stages {
+			if stage.Host != h.Host || stage.Compute < time.Millisecond {
+				continue
+			}
+			l := s.loads[h.Host]
+			if l == nil {
+				l = &load{factor: 1, told: 1}
+				s.loads[h.Host] = l
+			}
+			seen := float64(h.Queue+h.Compute) / float64(stage.Compute)
+			l.factor += loadSmoothing * (min(seen, 20) - l.factor)
+			if l.factor > l.told*(1+loadNews) || l.factor < l.told/(1+loadNews) {
+				l.told = l.factor
+				events = append(events, scheduler.LoadChanged{Host: h.Host, Factor: l.factor})
+			}
+		}
+	}
+	return events
+}
+
+// elsewhere finds another host that has the rest of a request ready: what a
+// failed host should have done, in one step. nil: none, finish locally.
+func (s *steering) elsewhere(st *stream, r *running, failed partition.HostID) []step {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(r.ad.steps) < 2 {
+		return nil
+	}
+	var behind []Span
+	for _, step := range r.ad.steps[1:] {
+		behind = append(behind, step.Ops...)
+	}
+	want := merged(behind)
+	for _, other := range st.epochs {
+		if other == r || other.draining || !other.ready || len(other.ad.steps) != 2 {
+			continue
+		}
+		next := other.ad.steps[1]
+		if next.Host != failed && slices.Equal(merged(next.Ops), want) && s.a.alive(next.Host) {
+			return []step{r.ad.steps[0], next}
+		}
+	}
+	return nil
+}

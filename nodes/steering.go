@@ -1,0 +1,302 @@
+package nodes
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
+)
+
+// steering is the shell around the scheduler: it holds the streams that start
+// at this host and owns every goroutine that carries out the scheduler's
+// actions.
+type steering struct {
+	a      *Agent
+	ctx    context.Context //nolint:containedctx // of its goroutines: done when the agent closes
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	core    *scheduler.Scheduler
+	streams map[scheduler.StreamID]*stream
+	loads   map[partition.HostID]*load
+	changed chan struct{} // closed and renewed after every step
+}
+
+// stream is one stream of requests. steering.mu guards what changes.
+type stream struct {
+	id         scheduler.StreamID
+	g          *models.Graph
+	request    OpenRequest
+	input      Values // the sample that it was opened with
+	candidates []scheduler.Candidate
+	fixed      []FixedPlan
+	settings   scheduler.Settings
+	epochs     map[scheduler.Epoch]*running
+	switches   []SwitchRecord
+	renewing   bool // measured anew, for a host has come
+	profiled   map[partition.HostID]time.Duration
+
+	sent, answered, refused, fallbacks int
+}
+
+// running is a candidate that was made ready, or is about to be.
+type running struct {
+	name     string // of the candidate
+	plan     partition.Plan
+	ad       *adopted
+	out      int  // requests under way
+	ready    bool // all sessions stand
+	draining bool
+}
+
+// load follows how much longer than profiled a host takes.
+type load struct {
+	factor float64 // smoothed
+	told   float64 // to the scheduler
+}
+
+const (
+	tick          = time.Second
+	switchesKept  = 64
+	warmTimeout   = 60 * time.Second
+	loadSmoothing = 0.15
+	loadNews      = 0.2 // a change of the factor by this share is told
+)
+
+func newSteering(a *Agent) (*steering, error) {
+	core, err := scheduler.New(scheduler.Config{Self: a.cfg.ID})
+	if err != nil {
+		return nil, err
+	}
+	s := &steering{a: a, core: core, streams: map[scheduler.StreamID]*stream{},
+		loads: map[partition.HostID]*load{}, changed: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// run lets time pass for the scheduler and keeps leases alive.
+func (s *steering) run() {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-t.C:
+			s.step(scheduler.Tick{})
+			s.renewLeases()
+		}
+	}
+}
+
+func (s *steering) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.wg.Wait()
+}
+
+// start runs f in a goroutine of the steering, unless it is closed. s.mu is held.
+func (s *steering) start(f func()) {
+	if !s.closed {
+		s.wg.Go(f)
+	}
+}
+
+// step tells the scheduler what happened and carries out what it wants.
+func (s *steering) step(events ...scheduler.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range events {
+		s.carryOut(s.core.Step(time.Now(), e))
+	}
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// carryOut does, or starts, what the scheduler wants. s.mu is held.
+func (s *steering) carryOut(actions []scheduler.Action) {
+	for _, act := range actions {
+		switch act := act.(type) {
+		case scheduler.Warm:
+			s.beginWarm(act)
+		case scheduler.Switch:
+			s.note(act)
+		case scheduler.Drain:
+			s.drain(act)
+		case scheduler.Probe:
+			s.start(func() { s.probe(act) })
+		case scheduler.Alarm:
+			s.a.log.Warn("scheduler", "stream", act.Stream, "alarm", act.Reason)
+		}
+	}
+}
+
+// note remembers a change of plan.
+func (s *steering) note(act scheduler.Switch) {
+	st := s.streams[act.Stream]
+	if st == nil {
+		return
+	}
+	r := SwitchRecord{At: time.Now(), Epoch: act.To, To: st.candidates[act.Candidate].Name, Predicted: act.Predicted, Before: act.Before, Reason: act.Reason}
+	if old := st.epochs[act.From]; old != nil {
+		r.From = old.name
+	}
+	if st.switches = append(st.switches, r); len(st.switches) > switchesKept {
+		st.switches = st.switches[1:]
+	}
+	s.a.log.Info("plan switched", "stream", st.id, "from", r.From, "to", r.To, "predicted", r.Predicted, "before", r.Before, "reason", r.Reason)
+}
+
+// drain forgets an epoch once nothing runs by it. Its sessions stay in the
+// hosts' caches until others need the room; its leases end by themselves.
+func (s *steering) drain(act scheduler.Drain) {
+	st := s.streams[act.Stream]
+	if st == nil || st.epochs[act.Epoch] == nil {
+		return
+	}
+	r := st.epochs[act.Epoch]
+	r.draining = true
+	if r.out == 0 {
+		delete(st.epochs, act.Epoch)
+	}
+}
+
+// beginWarm makes the epoch known, so that the scheduler may give it to
+// requests as soon as it likes, and has the hosts build their sessions.
+func (s *steering) beginWarm(act scheduler.Warm) {
+	st := s.streams[act.Stream]
+	if st == nil {
+		return
+	}
+	plan := st.candidates[act.Candidate].Plan
+	ad, err := s.a.resolve(st.g, plan, false, st.request.Codecs)
+	r := &running{name: st.candidates[act.Candidate].Name, plan: plan, ad: ad}
+	if err == nil {
+		st.epochs[act.Epoch] = r
+	}
+	lease := s.leaseFor(st)
+	s.start(func() {
+		if err == nil {
+			err = s.warm(st.g, r, lease)
+		}
+		done := scheduler.Warmed{Stream: act.Stream, Epoch: act.Epoch}
+		if err != nil && s.ctx.Err() == nil {
+			done.Err, done.Refused = err.Error(), KindOf(err) == Busy
+			s.a.log.Info("plan not ready", "stream", act.Stream, "candidate", plan, "err", err)
+		}
+		s.mu.Lock()
+		r.ready = err == nil
+		s.mu.Unlock()
+		s.step(done)
+	})
+}
+
+// warm has every host of a plan build its session and promise capacity.
+func (s *steering) warm(g *models.Graph, r *running, lease func(partition.HostID) *scheduler.Lease) error {
+	ctx, cancel := context.WithTimeout(s.ctx, warmTimeout)
+	defer cancel()
+	for _, step := range r.ad.steps {
+		if err := s.a.ready(ctx, g, step, lease(step.Host)); err != nil {
+			return err
+		}
+	}
+	return s.a.readyAlone(ctx, r.ad)
+}
+
+// leaseFor says what a stream asks of each host: the share of its time that
+// the most demanding of the stream's plans keeps it busy, for one request
+// after the other. s.mu is held.
+func (s *steering) leaseFor(st *stream) func(partition.HostID) *scheduler.Lease {
+	shares := map[partition.HostID]float64{}
+	for _, r := range st.epochs {
+		if r.draining || r.plan.Total <= 0 {
+			continue
+		}
+		for _, stage := range r.plan.Stages {
+			share := float64(stage.Compute) / float64(r.plan.Total)
+			shares[stage.Host] = max(shares[stage.Host], share)
+		}
+	}
+	return func(h partition.HostID) *scheduler.Lease {
+		share, ok := shares[h]
+		if !ok || h == s.a.cfg.ID {
+			return nil
+		}
+		return &scheduler.Lease{Holder: s.a.cfg.ID, Stream: st.id, Share: share}
+	}
+}
+
+// probe measures a link and tells the scheduler.
+func (s *steering) probe(act scheduler.Probe) {
+	ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
+	defer cancel()
+	links, err := s.a.askLinks(ctx, act.From, []partition.HostID{act.To})
+	if s.ctx.Err() != nil {
+		return
+	}
+	if err != nil || len(links) == 0 {
+		s.a.suspect(act.To, true)
+		s.step(scheduler.Suspect{Host: act.To})
+		return
+	}
+	s.a.suspect(act.To, false)
+	s.a.keepLinks(act.From, links)
+	s.step(measured(act.From, links[0]))
+}
+
+// probeTimeout bounds a probe: a link that needs longer is of no use now.
+const probeTimeout = 5 * time.Second
+
+func measured(from partition.HostID, m MeasuredLink) scheduler.LinkMeasured {
+	return scheduler.LinkMeasured{From: from, To: m.Host, Out: m.Out, In: m.In, Rel: m.Rel}
+}
+
+// renewLeases asks again for the capacity that was promised.
+func (s *steering) renewLeases() {
+	type renewal struct {
+		host  partition.HostID
+		lease scheduler.Lease
+	}
+	var due []renewal
+	s.mu.Lock()
+	for _, st := range s.streams {
+		lease := s.leaseFor(st)
+		for _, c := range s.hostsOf(st) {
+			if l := lease(c); l != nil {
+				due = append(due, renewal{c, *l})
+			}
+		}
+	}
+	if len(due) > 0 {
+		s.start(func() {
+			ctx, cancel := context.WithTimeout(s.ctx, tick)
+			defer cancel()
+			for _, d := range due {
+				s.a.renew(ctx, d.host, d.lease)
+			}
+		})
+	}
+	s.mu.Unlock()
+}
+
+// hostsOf lists the hosts of a stream's epochs. s.mu is held.
+func (s *steering) hostsOf(st *stream) []partition.HostID {
+	var out []partition.HostID
+	seen := map[partition.HostID]bool{s.a.cfg.ID: true}
+	for _, r := range st.epochs {
+		for _, h := range r.plan.Path {
+			if !seen[h] && !r.draining {
+				seen[h] = true
+				out = append(out, h)
+			}
+		}
+	}
+	return out
+}
