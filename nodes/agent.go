@@ -82,6 +82,7 @@ type Agent struct {
 	resting  map[partition.HostID]time.Time // hosts not to be dialled for a request before then
 	// measuring admits one measurement at a time: two would slow each other.
 	measuring chan struct{}
+	pulls     turns
 }
 
 type profileKey struct {
@@ -266,6 +267,10 @@ func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Fram
 		return serveJSON(f, func(r timeRequest) (any, error) { return a.timeSegments(ctx, r) })
 	case kindLinks:
 		return serveJSON(f, func(r linksRequest) (any, error) { return a.measureLinks(ctx, r.To) })
+	case kindManifest:
+		return a.serveManifest(f)
+	case kindBlocks:
+		return a.serveBlocks(f)
 	case kindStatus:
 		return serveJSON(f, func(r statusRequest) (any, error) {
 			if r.Of == "" || r.Of == a.cfg.ID {

@@ -192,6 +192,7 @@ func (a *Agent) ready(ctx context.Context, g *models.Graph, st step, lease *sche
 	if st.Host == a.cfg.ID {
 		return a.prepare(ctx, r)
 	}
+	r.Source = []partition.HostID{a.cfg.ID}
 	conn, err := a.net.Conn(ctx, st.Host)
 	if err != nil {
 		return a.failed("adopt plan", err)
@@ -209,7 +210,7 @@ func (a *Agent) prepare(ctx context.Context, r prepareRequest) error {
 	if err := a.grant(r.Lease); err != nil {
 		return err
 	}
-	g, err := a.graph(r.Model)
+	g, err := a.obtain(ctx, r.Model, wantSpans(r.Ops), r.Source, nil)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (a *Agent) alone(ctx context.Context, measure func() error) error {
 // profileSelf measures a model on this host. input may be nil: then a sample
 // is made up.
 func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values, report func(progress)) (Profile, error) {
-	g, err := a.graph(r.Model)
+	g, err := a.obtain(ctx, r.Model, nil, r.Source, report)
 	if err != nil {
 		return Profile{}, err
 	}
@@ -264,6 +264,7 @@ func (a *Agent) askProfile(ctx context.Context, host partition.HostID, r profile
 	if err != nil {
 		return Profile{}, err
 	}
+	r.Source = []partition.HostID{a.cfg.ID}
 	var p Profile
 	reply, err := call(ctx, conn, request{kind: kindProfile, control: r, onProgress: report}, &p)
 	if err != nil {

@@ -26,6 +26,8 @@ const (
 	kindTime     = "time"     // time some segments
 	kindLinks    = "links"    // measure the links to some hosts
 	kindPing     = "ping"     // the way there and back through all software
+	kindManifest = "manifest" // what a model consists of
+	kindBlocks   = "blocks"   // blocks of a model
 	kindPlan     = "plan"     // measure what is missing and plan
 	kindAdopt    = "adopt"    // make a given plan ready
 	kindStatus   = "status"   // who is there
@@ -111,6 +113,8 @@ type segmentReply struct {
 type prepareRequest struct {
 	Model models.Digest `json:"model"`
 	Ops   []Span        `json:"ops"`
+	// Source names hosts that have the model, for one that does not.
+	Source []partition.HostID `json:"source,omitempty"`
 	// Lease is the capacity that the plan asks of the host; nil: none.
 	Lease *scheduler.Lease `json:"lease,omitempty"`
 }
@@ -129,6 +133,8 @@ type profileRequest struct {
 	Runs   int               `json:"runs,omitempty"`
 	Cuts   int               `json:"cuts,omitempty"`
 	Codecs []transport.Codec `json:"codecs,omitempty"`
+	// Source is as in prepareRequest.
+	Source []partition.HostID `json:"source,omitempty"`
 	// Refresh measures anew what is remembered.
 	Refresh bool `json:"refresh,omitempty"`
 }

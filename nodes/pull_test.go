@@ -1,0 +1,364 @@
+package nodes_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/onnx"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/nodes"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// bulky is the test network whose b has weights of 10 MB and c of 1.2 MB,
+// filled with fill.
+func bulky(fill byte) *onnx.ModelProto {
+	m := network()
+	weight := func(name string, elements int, fill byte) *onnx.TensorProto {
+		return &onnx.TensorProto{Name: proto.String(name), Dims: []int64{1, int64(elements)}, DataType: proto.Int32(int32(tensor.Float32)),
+			RawData: bytes.Repeat([]byte{fill, 1, 2, 3}, elements)}
+	}
+	m.Graph.Initializer = []*onnx.TensorProto{weight("wb", 2_500_000, fill), weight("wc", 300_000, 0)}
+	m.Graph.Node[1].Input[1], m.Graph.Node[2].Input[1] = "wb", "wc"
+	return m
+}
+
+// The blocks of bulky: network.onnx, three of wb, one of wc.
+const bulkyBlocks = 5
+
+// blobRuntime moves weights into the blob.
+type blobRuntime struct{ fakeRuntime }
+
+func (blobRuntime) Optimize(_ context.Context, model []byte, _, out, blob string, _ models.Form) error {
+	m := new(onnx.ModelProto)
+	if err := proto.Unmarshal(model, m); err != nil {
+		return err
+	}
+	var moved []byte
+	for _, w := range m.Graph.Initializer {
+		for _, kv := range [][2]string{{"location", blob}, {"offset", strconv.Itoa(len(moved))}, {"length", strconv.Itoa(len(w.RawData))}} {
+			w.ExternalData = append(w.ExternalData, &onnx.StringStringEntryProto{Key: proto.String(kv[0]), Value: proto.String(kv[1])})
+		}
+		moved = append(moved, w.RawData...)
+		w.RawData, w.DataLocation = nil, onnx.TensorProto_EXTERNAL.Enum()
+	}
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(out), blob), moved, 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(out, data, 0o600)
+}
+
+// loneStores is a trio of hosts with stores of their own.
+type loneStores struct {
+	*trio
+	stores map[partition.HostID]*models.Store
+	logs   map[partition.HostID]*lines
+}
+
+// lines is what a host logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
+// newLoneStores puts bulky into the device's store only.
+func newLoneStores(t *testing.T) *loneStores {
+	t.Helper()
+	c := &loneStores{stores: map[partition.HostID]*models.Store{}, logs: map[partition.HostID]*lines{}}
+	c.trio = newTrio(t, func(cfg *nodes.Config) {
+		c.stores[cfg.ID], c.logs[cfg.ID] = models.NewStore(t.TempDir()), &lines{}
+		cfg.Store, cfg.Log = c.stores[cfg.ID], slog.New(slog.NewTextHandler(c.logs[cfg.ID], nil))
+	})
+	c.g = c.build(t, "bulky", 7)
+	return c
+}
+
+func (c *loneStores) build(t *testing.T, name string, fill byte) *models.Graph {
+	t.Helper()
+	g, err := c.stores["device"].Prepare(t.Context(), blobRuntime{}, models.Recipe{
+		Name: name, Fingerprint: fmt.Sprint(fill), Open: func() (*models.File, error) { return &models.File{Proto: bulky(fill)}, nil },
+	}, nil)
+	must(t, err)
+	return g
+}
+
+// whole checks that a host's model is the device's, byte for byte.
+func (c *loneStores) whole(t *testing.T, host partition.HostID) {
+	t.Helper()
+	got, err := c.stores[host].Open(c.g.Digest)
+	must(t, err)
+	m, err := c.g.Manifest()
+	must(t, err)
+	if m.Len() != bulkyBlocks || got.Partial() {
+		t.Fatalf("%d blocks, partial: %v", m.Len(), got.Partial())
+	}
+	for _, ref := range m.All() {
+		want, err := c.g.ReadBlock(ref)
+		must(t, err)
+		if data, err := got.ReadBlock(ref); err != nil || !bytes.Equal(data, want) {
+			t.Errorf("block %d on %s differs, %v", ref, host, err)
+		}
+	}
+}
+
+// TestModelsTravelToWhereTheyAreNeeded: planning measures every host, so all
+// of the model comes there; the answers are the network's.
+func TestModelsTravelToWhereTheyAreNeeded(t *testing.T) {
+	c := newLoneStores(t)
+	app := c.client(t, "device")
+	var mu sync.Mutex
+	blocks := 0
+	reply, err := app.Plan(t.Context(), c.g, nodes.PlanRequest{Runs: 1, Cuts: 2, Shortlist: 1}, input(), func(p nodes.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.Contains(p.What, "blocks of") {
+			blocks++
+		}
+	})
+	must(t, err)
+	if len(reply.Lost) > 0 || blocks != 2*bulkyBlocks {
+		t.Errorf("lost %v, %d blocks reported", reply.Lost, blocks)
+	}
+	c.whole(t, "edge")
+	c.whole(t, "cloud")
+	epoch, err := app.Adopt(t.Context(), nodes.AdoptRequest{Model: c.g.Digest, Plan: c.plan(t, 0, 0, 1, 1, 2)})
+	must(t, err)
+	answers, report, err := app.Infer(t.Context(), c.g, epoch, input())
+	must(t, err)
+	check(t, answers)
+	for _, h := range report.Hosts {
+		if h.Fallback != "" {
+			t.Errorf("%s fell back: %s", h.Host, h.Fallback)
+		}
+	}
+}
+
+// TestOnlyNeededBlocksTravel: hosts that are asked for a step have the blocks
+// of the step, one that only relays has none of the weights.
+func TestOnlyNeededBlocksTravel(t *testing.T) {
+	c := newLoneStores(t)
+	app := c.client(t, "device")
+	epoch, err := app.Adopt(t.Context(), nodes.AdoptRequest{Model: c.g.Digest, Plan: c.plan(t, 0, 0, 2, 2, 2)})
+	must(t, err)
+	answers, _, err := app.Infer(t.Context(), c.g, epoch, input())
+	must(t, err)
+	check(t, answers)
+	for host, want := range map[partition.HostID][]bool{"cloud": {true, false, false, false, true}, "edge": {true, false, false, false, false}} {
+		g, err := c.stores[host].Open(c.g.Digest)
+		must(t, err)
+		var here []bool
+		for ref := range bulkyBlocks {
+			_, err := g.ReadBlock(models.BlockRef(ref))
+			here = append(here, err == nil)
+		}
+		if !slices.Equal(here, want) || g.Has([]models.OpID{1}) || g.Has([]models.OpID{2, 3, 4}) != (host == "cloud") {
+			t.Errorf("%s has the blocks %v, want %v", host, here, want)
+		}
+	}
+	// Another step brings what is missing for it, from where it is.
+	if _, err := app.Adopt(t.Context(), nodes.AdoptRequest{Model: c.g.Digest, Plan: c.plan(t, 0, 2, 2, 2, 2)}); err != nil {
+		t.Fatal(err)
+	}
+	c.whole(t, "cloud")
+}
+
+// TestUpdateMovesWhatChanged: of a model that differs in one tensor, that
+// tensor travels.
+func TestUpdateMovesWhatChanged(t *testing.T) {
+	c := newLoneStores(t)
+	pull := func(g *models.Graph) (total int) {
+		_, err := c.hosts["cloud"].agent.Pull(t.Context(), g.Digest, []partition.HostID{"device"}, nil, func(p nodes.Progress) { total = p.Total })
+		must(t, err)
+		return total
+	}
+	if n := pull(c.g); n != bulkyBlocks {
+		t.Errorf("%d blocks at first", n)
+	}
+	if n := pull(c.g); n != 0 {
+		t.Errorf("%d blocks again", n)
+	}
+	if n := pull(c.build(t, "next", 8)); n != 3 {
+		t.Errorf("%d blocks of the update, want the 3 of wb", n)
+	}
+}
+
+// TestCorruptBlocksAreRefused: both sides log it, the block comes from the
+// next host.
+func TestCorruptBlocksAreRefused(t *testing.T) {
+	c := newLoneStores(t)
+	_, err := c.hosts["edge"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, nil, nil)
+	must(t, err)
+	c.damage(t, "device", 5_000_000)
+	cloud := c.hosts["cloud"].agent
+	_, err = cloud.Pull(t.Context(), c.g.Digest, []partition.HostID{"cloud", "device"}, nil, nil)
+	isKind(t, err, nodes.Unavailable)
+	if !strings.Contains(err.Error(), "1 blocks of model") || !strings.Contains(err.Error(), "device: block 2 (bytes 4194304+4194304 of network.bin) is corrupt") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := cloud.Pull(t.Context(), c.g.Digest, []partition.HostID{"device", "edge"}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if here, there := c.logs["cloud"].count("block refused"), c.logs["device"].count("a peer refused a block"); here != 2 || there != 2 {
+		t.Errorf("refusals logged: %d here, %d there", here, there)
+	}
+	c.g, err = c.stores["edge"].Open(c.g.Digest)
+	must(t, err)
+	c.whole(t, "cloud")
+}
+
+// damage flips a bit of the only blob in a host's store.
+func (c *loneStores) damage(t *testing.T, host partition.HostID, at int64) {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(c.stores[host].Dir(), "*", "network.bin"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	f, err := os.OpenFile(found[0], os.O_RDWR, 0)
+	must(t, err)
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	must(t, err)
+	b[0] ^= 1
+	_, err = f.WriteAt(b, at)
+	must(t, err)
+	must(t, f.Close())
+}
+
+// TestPullSurvivesABrokenConnection: it goes on over a new one.
+func TestPullSurvivesABrokenConnection(t *testing.T) {
+	c := newLoneStores(t)
+	var once sync.Once
+	_, err := c.hosts["cloud"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, nil, func(nodes.Progress) {
+		once.Do(func() {
+			conn, err := c.hosts["cloud"].endpoint.Conn(t.Context(), "device")
+			if err == nil {
+				err = conn.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	must(t, err)
+	c.whole(t, "cloud")
+}
+
+// TestPullGoesOnWhereItWasCut: what has arrived stays, even for an agent that
+// is told of it by its disk only.
+func TestPullGoesOnWhereItWasCut(t *testing.T) {
+	c := newLoneStores(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := 0
+	_, err := c.hosts["cloud"].agent.Pull(ctx, c.g.Digest, []partition.HostID{"device"}, nil, func(p nodes.Progress) {
+		done = p.Done
+		cancel()
+	})
+	if err == nil || done == bulkyBlocks {
+		t.Fatalf("%d blocks, %v", done, err)
+	}
+	if got := c.stores["cloud"].ListPartial(); len(got) != 1 || got[0].Digest != c.g.Digest {
+		t.Fatalf("partial: %v", got)
+	}
+	again := 0
+	_, err = c.hosts["cloud"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, nil, func(nodes.Progress) { again++ })
+	must(t, err)
+	if done+again != bulkyBlocks {
+		t.Errorf("%d blocks at first, %d again, want %d together", done, again, bulkyBlocks)
+	}
+	c.whole(t, "cloud")
+}
+
+// TestManyPullAtOnce: the model travels once.
+func TestManyPullAtOnce(t *testing.T) {
+	c := newLoneStores(t)
+	var mu sync.Mutex
+	blocks := 0
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			_, err := c.hosts["edge"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, [][]models.OpID{{1}, {2, 3}}, func(nodes.Progress) {
+				mu.Lock()
+				defer mu.Unlock()
+				blocks++
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if blocks != bulkyBlocks {
+		t.Errorf("%d blocks", blocks)
+	}
+	c.whole(t, "edge")
+}
+
+func TestNobodyHasIt(t *testing.T) {
+	c := newLoneStores(t)
+	_, err := c.hosts["device"].agent.Pull(t.Context(), "feed", []partition.HostID{"edge", "device", "cloud"}, nil, nil)
+	isKind(t, err, nodes.NotFound)
+	if !strings.Contains(err.Error(), "no host has model feed (edge: ") {
+		t.Errorf("got %v", err)
+	}
+	_, err = c.hosts["device"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"cloud"}, [][]models.OpID{{9}}, nil)
+	isKind(t, err, nodes.Invalid)
+}
+
+// TestClientsGetNoWeights: blocks travel between agents.
+func TestClientsGetNoWeights(t *testing.T) {
+	c := newLoneStores(t)
+	conn, err := c.app.Conn(t.Context(), "device")
+	must(t, err)
+	for _, kind := range []string{"manifest", "blocks"} {
+		s, err := conn.Open(t.Context())
+		must(t, err)
+		f := transport.NewFrame(kind)
+		f.Header.Control = fmt.Appendf(nil, `{"model":%q,"blocks":[0]}`, c.g.Digest)
+		must(t, s.Send(t.Context(), f))
+		must(t, s.CloseSend())
+		reply, err := s.Receive(t.Context())
+		must(t, err)
+		if got := nodes.Kind(reply.Header.Error.GetKind()); got != nodes.Policy || reply.Len() > 0 {
+			t.Errorf("%s is answered with %q, %d tensors", kind, got, reply.Len())
+		}
+		reply.Release()
+		s.Cancel(transport.CancelUnwanted)
+	}
+}
+
+func isKind(t *testing.T, err error, kind nodes.Kind) {
+	t.Helper()
+	if err == nil || nodes.KindOf(err) != kind {
+		t.Errorf("got %v, want kind %q", err, kind)
+	}
+}
