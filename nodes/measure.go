@@ -112,7 +112,7 @@ func (a *Agent) sampleOf(ctx context.Context, g *models.Graph) (Values, error) {
 
 // timeSegments times sessions of whole segments.
 func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, error) {
-	g, err := a.graph(r.Model)
+	g, err := a.obtain(ctx, r.Model, nil, r.Source, nil)
 	if err != nil {
 		return timeReply{}, err
 	}

@@ -143,6 +143,8 @@ type timeRequest struct {
 	Model    models.Digest `json:"model"`
 	Segments [][]Span      `json:"segments"`
 	Runs     int           `json:"runs"`
+	// Source is as in prepareRequest.
+	Source []partition.HostID `json:"source,omitempty"`
 }
 
 type timeReply struct {

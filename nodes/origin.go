@@ -261,6 +261,7 @@ func (a *Agent) askTimes(ctx context.Context, host partition.HostID, r timeReque
 	if host == a.cfg.ID {
 		reply, err = a.timeSegments(ctx, r)
 	} else {
+		r.Source = []partition.HostID{a.cfg.ID}
 		var conn transport.Conn
 		if conn, err = a.net.Conn(ctx, host); err == nil {
 			var f *transport.Frame

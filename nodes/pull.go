@@ -347,8 +347,7 @@ func (e *errand) batch(ctx context.Context, refs []models.BlockRef) error {
 		rest, err := e.ask(ctx, refs)
 		switch {
 		case err == nil && len(rest) == len(refs):
-			err = fmt.Errorf("it gave none of the blocks %v", refs)
-			e.leave(err, rest...)
+			e.leave(fmt.Errorf("it has none of the blocks %v", refs), rest...)
 			return nil
 		case err == nil:
 			attempt = 1
@@ -453,9 +452,8 @@ func (a *Agent) serveBlocks(f *transport.Frame) (*transport.Frame, error) {
 	}
 	reply := transport.NewFrame(transport.KindReply)
 	for _, ref := range r.Blocks {
-		var data []byte
-		data, err = g.ReadBlock(ref)
-		if KindOf(err) == NotFound && err != nil {
+		data, err := g.ReadBlock(ref)
+		if err != nil && KindOf(err) == NotFound {
 			continue // another peer may have it
 		}
 		if err != nil {
@@ -467,9 +465,6 @@ func (a *Agent) serveBlocks(f *transport.Frame) (*transport.Frame, error) {
 		if err := reply.Add(strconv.Itoa(int(ref)), transport.Raw, tensor.FromBytes(data)); err != nil {
 			return nil, a.failed("send blocks", err)
 		}
-	}
-	if reply.Len() == 0 && err != nil {
-		return nil, a.failed("send blocks", err)
 	}
 	return reply, nil
 }

@@ -323,6 +323,33 @@ func TestManyPullAtOnce(t *testing.T) {
 	c.whole(t, "edge")
 }
 
+// TestHostsServeWhatTheyHave: hosts with different blocks complete each other.
+func TestHostsServeWhatTheyHave(t *testing.T) {
+	c := newLoneStores(t)
+	pull := func(to partition.HostID, ops [][]models.OpID, from ...partition.HostID) (told []string) {
+		t.Helper()
+		_, err := c.hosts[to].agent.Pull(t.Context(), c.g.Digest, from, ops, func(p nodes.Progress) {
+			_, peer, _ := strings.Cut(p.What, " from ")
+			told = append(told, peer)
+		})
+		must(t, err)
+		return told
+	}
+	for _, step := range []struct {
+		told []string
+		want string
+	}{
+		{pull("cloud", [][]models.OpID{{2}}, "device"), "[device device]"},
+		{pull("edge", [][]models.OpID{{1}}, "cloud", "device"), "[cloud device device device]"},
+		{pull("cloud", nil, "edge"), "[edge edge edge]"},
+	} {
+		if got := fmt.Sprint(step.told); got != step.want {
+			t.Errorf("blocks came from %s, want %s", got, step.want)
+		}
+	}
+	c.whole(t, "cloud")
+}
+
 func TestNobodyHasIt(t *testing.T) {
 	c := newLoneStores(t)
 	_, err := c.hosts["device"].agent.Pull(t.Context(), "feed", []partition.HostID{"edge", "device", "cloud"}, nil, nil)
