@@ -16,6 +16,9 @@ type evidence struct {
 	last  time.Time
 }
 
+// enough judgments that agree leave half of the noise.
+const enough = 16
+
 // cause is why a stream changed its plan.
 type cause struct {
 	kind              causeKind
@@ -50,9 +53,10 @@ func (s *Scheduler) possible(c *candidate) bool {
 //
 // A plan that may not run is left at once. For a better one, a judgment after
 // news of it or of the current one must find a gain above Gain, two in a row,
-// whose mean is beyond the noise: n judgments have an error of σ/√(n/2), at
-// which two have all of it since they are rarely independent. A gain above
-// Leap and the noise needs neither a second judgment nor Dwell.
+// whose mean is beyond the noise. The more of them agree the less noise counts,
+// by their cube root and not by their square root, since judgments that share a
+// measurement are not independent, and never by more than half. A gain above
+// Leap and all the noise needs neither a second judgment nor Dwell.
 func (s *Scheduler) judge(st *stream, n news) {
 	if st.settings.Pin != "" {
 		s.holdPin(st)
@@ -81,7 +85,7 @@ func (s *Scheduler) judge(st *stream, n news) {
 	noise := s.cfg.Sigmas * math.Hypot(s.doubt(cur), s.doubt(c))
 	leap := gain > max(s.cfg.Leap, noise)
 	if !leap {
-		bar := min(s.cfg.Leap, max(s.cfg.Gain, noise/math.Sqrt(float64(e.count)/2)))
+		bar := min(s.cfg.Leap, max(s.cfg.Gain, noise/math.Cbrt(float64(min(e.count, enough))/2)))
 		dwelt := gain > s.cfg.Leap || s.now.Sub(st.gained) >= s.cfg.Dwell
 		if e.count < 2 || e.sum/float64(e.count) <= bar || !dwelt {
 			return

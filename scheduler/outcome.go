@@ -43,13 +43,15 @@ func (t *tally) shrunk(prior, weight float64) float64 {
 	return (t.weight*t.mean + weight*prior) / (t.weight + weight)
 }
 
-// meanVariance is the relative variance of the mean of independent
-// observations, α/(2-α) of theirs with α = 1/weight.
-func (t *tally) meanVariance() float64 {
+// doubt is the relative variance that the mean of independent observations
+// brings into a prediction: α/(2-α) of theirs with α = 1/weight, by the share
+// that the mean has beside its prior.
+func (t *tally) doubt() float64 {
 	if t.seen < tallyLeast || t.mean <= 0 {
 		return 0
 	}
-	return t.variance / (t.mean * t.mean) / max(1, 2*t.weight-1)
+	share := t.weight / (t.weight + priorOwn)
+	return share * share * t.variance / (t.mean * t.mean) / max(1, 2*t.weight-1)
 }
 
 // correct sets the factors of a path's candidates. A candidate is judged by

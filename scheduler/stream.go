@@ -261,7 +261,7 @@ func (s *Scheduler) doubt(c *candidate) float64 {
 	if sum > 0 {
 		relative = variance / (sum * sum)
 	}
-	return math.Sqrt(relative + c.own.meanVariance())
+	return math.Sqrt(relative + c.own.doubt())
 }
 
 // duration of so many ns, at most the largest there is.

@@ -63,7 +63,8 @@ type scene struct {
 	s     *Scheduler
 	plans []Candidate
 	names map[Epoch]string
-	last  map[string]Epoch // of the latest Warm of a name
+	warm  map[string]Epoch // of the latest Warm of a name
+	last  map[Probe]LinkMeasured
 }
 
 var dawn = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -73,7 +74,7 @@ func newScene(t testing.TB) *scene {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &scene{t: t, s: s, names: map[Epoch]string{0: "nothing"}, last: map[string]Epoch{}}
+	return &scene{t: t, s: s, names: map[Epoch]string{0: "nothing"}, warm: map[string]Epoch{}, last: map[Probe]LinkMeasured{}}
 }
 
 // run does one line of a transcript and returns what the scheduler did:
@@ -86,7 +87,8 @@ func newScene(t testing.TB) *scene {
 //	profiled|set STREAM [PLAN…] [v=VERSION] [raw-stays] [pin=NAME] [drain=HOST,HOST]
 //	closed STREAM                    warmed STREAM NAME [refused] [err=WORD]
 //	done STREAM NAME TIME [xTIMES] [fallback=HOST]
-//	tick                             ticks (every second from the clock's time to this one)
+//	tick                             ticks (every second from the clock's time to this one), ticks answered (as the
+//	                                 link was last, unseen)
 //	choose STREAM                    state STREAM
 func (sc *scene) run(words []string) string {
 	if words[0] == "plan" {
@@ -99,7 +101,14 @@ func (sc *scene) run(words []string) string {
 	case "ticks":
 		out := ""
 		for now := sc.s.now.Add(time.Second); !now.After(at); now = now.Add(time.Second) {
-			out += sc.step(now, Tick{})
+			actions := sc.s.Step(now, Tick{})
+			for i := 0; i < len(actions); i++ {
+				if p, ok := actions[i].(Probe); ok && len(args) > 0 {
+					actions = append(actions, sc.s.Step(now, sc.last[p])...)
+					continue
+				}
+				out += sc.line(now, "%s", sc.say(actions[i]))
+			}
 		}
 		return out
 	case "choose":
@@ -155,6 +164,7 @@ func (sc *scene) event(verb string, args []string) Event {
 		if r, ok := opt["rel"]; ok {
 			e.Rel = sc.number(r)
 		}
+		sc.last[Probe{e.From, e.To}] = e
 		return e
 	case "profiled", "set":
 		return sc.settings(verb, args, opt)
@@ -162,9 +172,9 @@ func (sc *scene) event(verb string, args []string) Event {
 		return Closed{StreamID(args[0])}
 	case "warmed":
 		_, refused := opt["refused"]
-		return Warmed{Stream: StreamID(args[0]), Epoch: sc.last[args[1]], Refused: refused, Err: opt["err"]}
+		return Warmed{Stream: StreamID(args[0]), Epoch: sc.warm[args[1]], Refused: refused, Err: opt["err"]}
 	case "done":
-		return Done{Stream: StreamID(args[0]), Epoch: sc.last[args[1]], Latency: sc.duration(args[2]), Fallback: partition.HostID(opt["fallback"])}
+		return Done{Stream: StreamID(args[0]), Epoch: sc.warm[args[1]], Latency: sc.duration(args[2]), Fallback: partition.HostID(opt["fallback"])}
 	case "tick":
 		return Tick{}
 	}
@@ -211,7 +221,7 @@ func (sc *scene) say(a Action) string {
 	switch a := a.(type) {
 	case Warm:
 		name := sc.s.byName[a.Stream].candidates[a.Candidate].Name
-		sc.names[a.Epoch], sc.last[name] = name, a.Epoch
+		sc.names[a.Epoch], sc.warm[name] = name, a.Epoch
 		return fmt.Sprintf("warm %s (epoch %d)", name, a.Epoch)
 	case Switch:
 		was := ""
@@ -242,10 +252,14 @@ func (sc *scene) state(at time.Time, id StreamID) string {
 		if i == state.Current {
 			mark = "  ← current"
 		}
-		out += sc.line(at, "%-12s %-11s %s%s", c.Name, c.State, brief(float64(c.Predicted)), mark)
+		out += sc.line(at, "%-6s %-11s %s%s", c.Name, c.State, brief(float64(c.Predicted)), mark)
 	}
 	for _, l := range state.Links {
-		out += sc.line(at, "%s→%s %gMbps %v, measured %v, %v ago", l.From, l.To, float64(l.Link.Rate/partition.Mbps), l.Link.Latency, l.Measured, l.Age)
+		known := "never measured"
+		if l.Measured {
+			known = fmt.Sprintf("%gMbps %v, %v ago", float64(l.Link.Rate/partition.Mbps), l.Link.Latency, l.Age)
+		}
+		out += sc.line(at, "%s→%s %s", l.From, l.To, known)
 	}
 	return out
 }

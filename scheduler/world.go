@@ -60,7 +60,7 @@ type pair struct {
 // Assumptions about the noise of links.
 const (
 	assumedNoise = 0.10 // relative standard deviation while there is no other sign
-	noiseWeight  = 0.10 // of a new estimate in the mean of squared changes
+	noiseWeight  = 0.05 // of a new estimate in the mean of squared changes
 	largestNoise = 0.50 // a larger change of an estimate is news rather than noise
 )
 
