@@ -20,12 +20,12 @@ func travelled(t *rapid.T) Problem {
 	for i := range p.Links {
 		for j := range p.Links[i] {
 			l := &p.Links[i][j]
-			l.Rate, l.Latency, l.Fixed = 10*Mbps, l.Latency*time.Millisecond, l.Fixed*time.Millisecond
+			l.Rate, l.Latency, l.Fixed = 10*Mbps, 1e6*l.Latency, 1e6*l.Fixed
 		}
 	}
 	for i := range p.Ops {
 		for h := range p.Ops[i].Cost {
-			p.Ops[i].Cost[h] *= time.Millisecond
+			p.Ops[i].Cost[h] *= 1e6
 		}
 	}
 	for i := range p.Values {
@@ -33,8 +33,8 @@ func travelled(t *rapid.T) Problem {
 			e := &p.Values[i].Encodings[j]
 			e.Bytes *= 1000
 			for h := range p.Hosts {
-				e.Encode[h] *= time.Millisecond / 10
-				e.Decode[h] *= time.Millisecond / 10
+				e.Encode[h] *= 1e5
+				e.Decode[h] *= 1e5
 			}
 		}
 	}

@@ -20,10 +20,10 @@ func busy(t testing.TB, candidates int) *Scheduler {
 		s.Step(dawn, LinkMeasured{From: "device", To: to, Out: l, In: l})
 		s.Step(dawn, LinkMeasured{From: "edge", To: "cloud", Out: l, In: l})
 	}
-	e := Profiled{Stream: "cam", Candidates: []Candidate{plan("alone", []partition.HostID{"device"}, 150)}}
+	e := Profiled{Stream: "cam", Candidates: []Candidate{plan("alone", []partition.HostID{"device"}, 150*time.Millisecond)}}
 	for i := 1; i < candidates; i++ {
 		paths := [][]partition.HostID{{"device", "edge"}, {"device", "cloud"}, {"device", "edge", "cloud"}}
-		e.Candidates = append(e.Candidates, plan(fmt.Sprint("c", i), paths[i%3], time.Duration(50+i)))
+		e.Candidates = append(e.Candidates, plan(fmt.Sprint("c", i), paths[i%3], time.Duration(50+i)*time.Millisecond))
 	}
 	s.Step(dawn, e)
 	for i := range s.byName["cam"].candidates {
@@ -36,15 +36,15 @@ func busy(t testing.TB, candidates int) *Scheduler {
 	return s
 }
 
-// plan spends so many milliseconds on each host of a path and sends 50 KB over
-// each link.
-func plan(name string, path []partition.HostID, ms time.Duration) Candidate {
+// plan spends so much time on each host of a path and sends 50 KB over each
+// link.
+func plan(name string, path []partition.HostID, each time.Duration) Candidate {
 	c := Candidate{Name: name}
 	c.Plan.Path = path
 	sizes := make([]tensor.Bytes, len(path))
 	for i, id := range path {
 		sizes[i] = 50_000
-		c.Plan.Stages = append(c.Plan.Stages, partition.Stage{Host: id, Compute: ms * time.Millisecond})
+		c.Plan.Stages = append(c.Plan.Stages, partition.Stage{Host: id, Compute: each})
 	}
 	c.Plan.Hops, c.Plan.Back = hops(path, sizes)
 	return c

@@ -42,7 +42,8 @@ type Config struct {
 	// WarmTimeout is when a Warm without an answer counts as failed. 60 s.
 	WarmTimeout time.Duration
 
-	// Stale is the age from which an estimate of a link is refreshed. 10 s.
+	// Stale is the age from which an estimate of a link is refreshed, and a
+	// quarter of it where a change of plan waits for that. 10 s.
 	Stale time.Duration
 	// ProbeEvery is the least time between two probes, urgent ones excepted. 1 s.
 	ProbeEvery time.Duration

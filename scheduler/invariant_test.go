@@ -217,7 +217,7 @@ func (p *play) count(id StreamID) {
 
 func (p *play) event() Event {
 	host := func() partition.HostID { return everybody[p.pick(len(everybody))] }
-	stream := StreamID(p.streams[p.pick(len(p.streams))])
+	stream := p.streams[p.pick(len(p.streams))]
 	switch p.pick(16) {
 	case 0:
 		return Joined{Host: host(), Tier: partition.Edge}
@@ -279,10 +279,10 @@ func (p *play) profile(stream StreamID) Event {
 	if p.pick(10) == 0 {
 		return e
 	}
-	e.Candidates = append(e.Candidates, plan("alone", everybody[:1], 100))
+	e.Candidates = append(e.Candidates, plan("alone", everybody[:1], 100*time.Millisecond))
 	paths := [][]partition.HostID{{"device", "edge"}, {"device", "cloud"}, {"device", "other"}, {"device", "edge", "cloud"}, {"device", "other", "cloud"}}
 	for i := range p.pick(10) {
-		c := plan(fmt.Sprint("c", i), paths[p.pick(len(paths))], time.Duration(p.pick(80)))
+		c := plan(fmt.Sprint("c", i), paths[p.pick(len(paths))], time.Duration(p.pick(80))*time.Millisecond)
 		for j := range c.Plan.Hops {
 			c.Plan.Hops[j].Tensors[0].Bytes = tensor.Bytes(p.pick(200_000))
 		}
@@ -302,14 +302,17 @@ func TestInvariants(t *testing.T) {
 	})
 }
 
-// FuzzStep codes every number of a play by one or two bytes.
+// FuzzStep codes every number of a play by one byte or three.
 func FuzzStep(f *testing.F) {
 	f.Add([]byte("a stream opens, is measured, and lives happily ever after"))
 	f.Add([]byte{0, 6, 0, 1, 1, 9, 9, 9, 9, 2, 0, 1, 5, 5, 5, 5, 0, 9, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p := newPlay(func(n int) int {
-			x := 0
-			for range 1 + (n-1)>>8 {
+			x, size := 0, 1
+			if n > 256 {
+				size = 3
+			}
+			for range size {
 				x <<= 8
 				if len(b) > 0 {
 					x, b = x+int(b[0]), b[1:]

@@ -12,6 +12,7 @@ import (
 // current one.
 type evidence struct {
 	count int
+	by    int     // the candidate that was found better last
 	sum   float64 // of the gains
 	last  time.Time
 }
@@ -80,7 +81,7 @@ func (s *Scheduler) judge(st *stream, n news) {
 	}
 	e := &st.evidence
 	if fresh && (e.count == 0 || s.now.Sub(e.last) >= s.cfg.Spacing) {
-		e.count, e.sum, e.last = e.count+1, e.sum+gain, s.now
+		e.count, e.by, e.sum, e.last = e.count+1, best, e.sum+gain, s.now
 	}
 	noise := s.cfg.Sigmas * math.Hypot(s.doubt(cur), s.doubt(c))
 	leap := gain > max(s.cfg.Leap, noise)

@@ -1,5 +1,7 @@
 package scheduler
 
+import "time"
+
 // probe asks for measurements of the links that candidates use: urgent ones
 // at once, else the one whose estimate is the oldest of those that are too old.
 func (s *Scheduler) probe() {
@@ -14,7 +16,7 @@ func (s *Scheduler) probe() {
 			s.send(p)
 			continue
 		}
-		if s.now.Sub(p.measured) < s.cfg.Stale {
+		if s.now.Sub(p.measured) < s.staleAt(i) {
 			continue
 		}
 		if oldest < 0 || p.staler(&w.pairs[oldest]) {
@@ -24,6 +26,18 @@ func (s *Scheduler) probe() {
 	if oldest >= 0 && (s.probed.IsZero() || s.now.Sub(s.probed) >= s.cfg.ProbeEvery) {
 		s.send(&w.pairs[oldest])
 	}
+}
+
+// staleAt is the age from which an estimate is too old: Stale, or a quarter of
+// it where a first judgment waits for another one after news of this pair.
+func (s *Scheduler) staleAt(pair int) time.Duration {
+	for _, st := range s.streams {
+		if e := &st.evidence; e.count == 1 &&
+			(st.candidates[st.current].uses(pair) || st.candidates[e.by].uses(pair)) {
+			return s.cfg.Stale / 4
+		}
+	}
+	return s.cfg.Stale
 }
 
 // staler orders by age, and by the last attempt where that is the same.

@@ -84,9 +84,9 @@ func TestNoiseDoesNotMoveIt(t *testing.T) {
 	for seed := range uint64(400) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		apart := func() tensor.Bytes { return tensor.Bytes(98_000 + r.IntN(4000)) }
-		candidates := []Candidate{plan("alone", device, 500), sized(plan("edge", edge, 5), apart()), sized(plan("cloud", cloud, 5), apart())}
+		candidates := []Candidate{plan("alone", device, 500*time.Millisecond), sized(plan("edge", edge, 5*time.Millisecond), apart()), sized(plan("cloud", cloud, 5*time.Millisecond), apart())}
 		if seed%3 == 0 { // both take some 92 ms
-			candidates = []Candidate{plan("alone", device, 92), sized(plan("edge", edge, 5), apart())}
+			candidates = []Candidate{plan("alone", device, 92*time.Millisecond), sized(plan("edge", edge, 5*time.Millisecond), apart())}
 		}
 		k := newShaky(t.Fatal, r, 0.10, candidates...)
 		for range 10 {
@@ -112,7 +112,7 @@ func TestChangeMovesIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		k := newShaky(t.Fatal, r, rapid.Float64Range(0, 0.10).Draw(t, "noise"),
-			plan("alone", device, 500), sized(plan("edge", edge, 5), 100_000), sized(plan("cloud", cloud, 10), 110_000))
+			plan("alone", device, 500*time.Millisecond), sized(plan("edge", edge, 5*time.Millisecond), 100_000), sized(plan("cloud", cloud, 10*time.Millisecond), 110_000))
 		for range rapid.IntRange(2, 60).Draw(t, "before") {
 			k.measure("edge")
 			k.measure("cloud")
