@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/partition"
@@ -75,5 +76,6 @@ func wireError(host partition.HostID, err error) *wire.Error {
 }
 
 func remoteError(op string, w *wire.Error) error {
-	return &Error{Op: op, Node: partition.HostID(w.GetHost()), Kind: Kind(w.GetKind()), Err: errors.New(w.GetMessage()), Refusal: true}
+	message := strings.TrimPrefix(w.GetMessage(), fmt.Sprintf("%s on %s: ", op, w.GetHost())) // it says so itself
+	return &Error{Op: op, Node: partition.HostID(w.GetHost()), Kind: Kind(w.GetKind()), Err: errors.New(message), Refusal: true}
 }

@@ -283,6 +283,12 @@ func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.
 	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
 		return nil, &Error{Op: "infer", Node: a.cfg.ID, Kind: Invalid, Err: errors.New("unreadable request")}
 	}
+	a.mu.Lock()
+	ad, ok := a.plans[r.Epoch]
+	a.mu.Unlock()
+	if r.Stream == "" && (!ok || ad.g.Digest != r.Model) {
+		return nil, &Error{Op: "infer", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no plan of this model has epoch %d; adopt one first", r.Epoch)}
+	}
 	g, err := a.graph(r.Model)
 	if err != nil {
 		return nil, err

@@ -97,9 +97,15 @@ func (s *steering) end(st *stream, r *running, choice scheduler.Choice, report I
 			}
 		}
 	}
-	events = append(events, s.loadNews(r, report)...)
-	s.mu.Unlock()
 	if err == nil {
+		r.served++
+	}
+	warm := r.served > firstRuns
+	if warm {
+		events = append(events, s.loadNews(r, report)...)
+	}
+	s.mu.Unlock()
+	if err == nil && (warm || done.Fallback != "") {
 		events = append(events, done)
 	}
 	s.step(events...)
@@ -180,7 +186,7 @@ func (s *steering) loadNews(r *running, report InferReport) []scheduler.Event {
 				s.loads[h.Host] = l
 			}
 			seen := float64(h.Queue+h.Compute) / float64(stage.Compute)
-			l.factor += loadSmoothing * (min(seen, 20) - l.factor)
+			l.factor += loadSmoothing * (min(seen, 2*l.factor) - l.factor) // one slow run is no load
 			if l.factor > l.told*(1+loadNews) || l.factor < l.told/(1+loadNews) {
 				l.told = l.factor
 				events = append(events, scheduler.LoadChanged{Host: h.Host, Factor: l.factor})

@@ -50,6 +50,7 @@ type running struct {
 	plan     partition.Plan
 	ad       *adopted
 	out      int  // requests under way
+	served   int  // requests answered
 	ready    bool // all sessions stand
 	draining bool
 }
@@ -61,6 +62,7 @@ type load struct {
 }
 
 const (
+	firstRuns     = 2 // of an epoch, on cold sessions: they say nothing of its speed
 	tick          = time.Second
 	switchesKept  = 64
 	warmTimeout   = 60 * time.Second
