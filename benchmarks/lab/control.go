@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/partition"
 )
 
@@ -87,6 +89,38 @@ func (d Direction) check() error {
 	return nil
 }
 
+// Rule is what a shaper makes of it.
+func (d Direction) Rule() shaper.Rule {
+	return shaper.Rule{Rate: partition.BitsPerSecond(d.Mbps) * partition.Mbps, Delay: d.Delay.Duration(), Cut: d.Mbps == 0}
+}
+
+// Directions are what A and B send over a link.
+func (l Link) Directions() (fromA, fromB Direction) {
+	return Direction{To: l.B, Mbps: l.Up, Delay: Duration(l.RTT / 2)}, Direction{To: l.A, Mbps: l.Down, Delay: Duration(l.RTT / 2)}
+}
+
+// CheckLinks tells whether links can join these hosts, each two at most once.
+func CheckLinks(links []Link, hosts []partition.HostID) error {
+	seen := map[[2]partition.HostID]bool{}
+	for _, l := range links {
+		pair := [2]partition.HostID{min(l.A, l.B), max(l.A, l.B)}
+		switch {
+		case !slices.Contains(hosts, l.A) || !slices.Contains(hosts, l.B) || l.A == l.B:
+			return fmt.Errorf("%v: want two of the hosts", l)
+		case seen[pair]:
+			return fmt.Errorf("%v: these hosts have a link already", l)
+		}
+		seen[pair] = true
+		fromA, fromB := l.Directions()
+		for _, d := range []Direction{fromA, fromB} {
+			if err := d.check(); err != nil {
+				return fmt.Errorf("%v: %w", l, err)
+			}
+		}
+	}
+	return nil
+}
+
 // appliedPrefix starts the line with which an agent answers.
 const appliedPrefix = "links: "
 
@@ -104,8 +138,15 @@ func parseApplied(line string) (int, bool) {
 // directionsFrom lists what a host sends over, with the addresses of now.
 func directionsFrom(links []Link, host partition.HostID, addresses map[partition.HostID]string) []Direction {
 	out := []Direction{} // not null
-	for _, l := range linksFrom(links, host) {
-		out = append(out, Direction{To: l.To, Address: addresses[l.To], Mbps: l.Mbps, Delay: Duration(l.Delay)})
+	for _, l := range links {
+		fromA, fromB := l.Directions()
+		fromA.Address, fromB.Address = addresses[l.B], addresses[l.A]
+		switch host {
+		case l.A:
+			out = append(out, fromA)
+		case l.B:
+			out = append(out, fromB)
+		}
 	}
 	return out
 }

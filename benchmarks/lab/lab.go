@@ -80,8 +80,8 @@ func newLab(cfg Config) *Lab {
 }
 
 func (l *Lab) start(ctx context.Context) error {
-	if err := l.checkLinks(l.links); err != nil {
-		return err
+	if err := CheckLinks(l.links, l.hosts()); err != nil {
+		return fmt.Errorf("start: %w", err)
 	}
 	if err := identity.CreateCA(l.cfg.Dir); err != nil {
 		return err
@@ -142,6 +142,14 @@ func (l *Lab) file(h Host) cluster.File {
 		}
 	}
 	return f
+}
+
+func (l *Lab) hosts() []partition.HostID {
+	names := make([]partition.HostID, len(l.cfg.Hosts))
+	for i, h := range l.cfg.Hosts {
+		names[i] = h.Name
+	}
+	return names
 }
 
 // freeAddress finds a loopback UDP port that nobody uses now.
@@ -233,38 +241,13 @@ func (l *Lab) moveOut(host partition.HostID) error {
 func (l *Lab) SetLinks(links []Link) error {
 	l.change.Lock()
 	defer l.change.Unlock()
-	if err := l.checkLinks(links); err != nil {
+	if err := CheckLinks(links, l.hosts()); err != nil {
 		return fmt.Errorf("set links: %w", err)
 	}
 	l.mu.Lock()
 	l.links = slices.Clone(links)
 	l.mu.Unlock()
 	return l.sendLinks()
-}
-
-// checkLinks refuses what agents would not take.
-func (l *Lab) checkLinks(links []Link) error {
-	known := map[partition.HostID]bool{}
-	for _, h := range l.cfg.Hosts {
-		known[h.Name] = true
-	}
-	seen := map[[2]partition.HostID]bool{}
-	for _, k := range links {
-		pair := [2]partition.HostID{min(k.A, k.B), max(k.A, k.B)}
-		switch {
-		case !known[k.A] || !known[k.B] || k.A == k.B:
-			return fmt.Errorf("%v: want two hosts of the lab", k)
-		case seen[pair]:
-			return fmt.Errorf("%v: these hosts have a link already", k)
-		}
-		seen[pair] = true
-		for _, d := range append(directionsFrom([]Link{k}, k.A, nil), directionsFrom([]Link{k}, k.B, nil)...) {
-			if err := d.check(); err != nil {
-				return fmt.Errorf("%v: %w", k, err)
-			}
-		}
-	}
-	return nil
 }
 
 // sendLinks tells every agent that runs the links of now, with the addresses of

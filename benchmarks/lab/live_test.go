@@ -148,8 +148,8 @@ func TestRefusedChanges(t *testing.T) {
 		links []Link
 		want  string
 	}{
-		{[]Link{{"device", "moon", 1, 1, 0}}, "set links: device–moon 1/1 Mbps, 0s: want two hosts of the lab"},
-		{[]Link{{"device", "device", 1, 1, 0}}, "set links: device–device 1/1 Mbps, 0s: want two hosts of the lab"},
+		{[]Link{{"device", "moon", 1, 1, 0}}, "set links: device–moon 1/1 Mbps, 0s: want two of the hosts"},
+		{[]Link{{"device", "device", 1, 1, 0}}, "set links: device–device 1/1 Mbps, 0s: want two of the hosts"},
 		{[]Link{{"device", "cloud", 1, 1, 0}, {"cloud", "device", 2, 2, 0}}, "set links: cloud–device 2/2 Mbps, 0s: these hosts have a link already"},
 		{[]Link{{"device", "cloud", -1, 1, 0}}, "set links: device–cloud -1/1 Mbps, 0s: mbps -1: want 0 or more"},
 		{[]Link{{"device", "cloud", 1, 1, time.Hour}}, "set links: device–cloud 1/1 Mbps, 1h0m0s: delay 30m0s: want 0 to 1m"},

@@ -12,7 +12,6 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/lab"
 	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/nodes/cluster"
-	"github.com/cleaveml/cleave/partition"
 )
 
 // emulation shapes what this host sends: at first as the cluster file asks,
@@ -66,7 +65,7 @@ func (e *emulation) set(links []lab.Direction) int {
 			e.log.Warn("link is not emulated", "to", l.To, "err", err)
 			continue
 		}
-		rules[to] = shaper.Rule{Rate: partition.BitsPerSecond(l.Mbps) * partition.Mbps, Delay: l.Delay.Duration(), Cut: l.Mbps == 0}
+		rules[to] = l.Rule()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
