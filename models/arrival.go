@@ -279,91 +279,126 @@ func (a *Arrival) Missing(ops []OpID) ([]BlockRef, error) {
 	return a.here.missing(refs), nil
 }
 
-// Put checks a block's SHA-256, writes it and only then counts it as here.
-// Bytes that are not the block's are an Error of kind Malformed around a
-// *BlockError, and nothing is written.
+// Piece is the data of a block.
+type Piece struct {
+	Ref  BlockRef
+	Data []byte
+}
+
+// Put is PutAll for one block. Bytes that are not the block's are an Error of
+// kind Malformed around a *BlockError.
 func (a *Arrival) Put(ref BlockRef, data []byte) error {
-	fail := func(kind Kind, err error) error {
-		return &Error{Op: "receive", Model: a.m.Digest.Short(), Kind: kind, Err: err}
+	refused, err := a.PutAll([]Piece{{ref, data}})
+	if err == nil && len(refused) > 0 {
+		err = a.failed(Malformed, refused[0])
 	}
-	name, b, ok := a.m.Block(ref)
-	if !ok {
-		return fail(Invalid, fmt.Errorf("no block %d: it has %d", ref, a.m.Len()))
+	return err
+}
+
+// PutAll checks the SHA-256 of each block and writes those that are right; only
+// when they are on disk they count as here. The others are refused. Put one at
+// a time, each would have to wait for the disk.
+func (a *Arrival) PutAll(pieces []Piece) (refused []*BlockError, err error) {
+	files := map[string]*os.File{}
+	defer func() {
+		for _, f := range files {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	var written []BlockRef
+	for _, p := range pieces {
+		name, b, ok := a.m.Block(p.Ref)
+		if !ok {
+			return refused, a.failed(Invalid, fmt.Errorf("no block %d: it has %d", p.Ref, a.m.Len()))
+		}
+		if wrong := p.check(name, b); wrong != nil {
+			refused = append(refused, wrong)
+			continue
+		}
+		if len(a.here.missing([]BlockRef{p.Ref})) == 0 {
+			continue
+		}
+		f, open := files[name]
+		if !open {
+			if f, err = os.OpenFile(filepath.Join(a.dir, name), os.O_WRONLY, 0); err != nil {
+				return refused, a.failed(Failed, err)
+			}
+			files[name] = f
+		}
+		if _, err := f.WriteAt(p.Data, int64(b.Offset)); err != nil {
+			return refused, a.failed(Failed, err)
+		}
+		written = append(written, p.Ref)
 	}
-	wrong := &BlockError{Ref: ref, File: name, Block: b, Got: tensor.Bytes(len(data))}
+	for _, f := range files { // after a power cut a block that counts as here must not be a hole
+		if err := f.Sync(); err != nil {
+			return refused, a.failed(Failed, err)
+		}
+	}
+	for _, ref := range written {
+		if err := a.here.mark(ref); err != nil {
+			return refused, a.failed(Failed, err)
+		}
+	}
+	return refused, nil
+}
+
+func (a *Arrival) failed(kind Kind, err error) error {
+	return &Error{Op: "receive", Model: a.m.Digest.Short(), Kind: kind, Err: err}
+}
+
+// check is nil where the data is the block's.
+func (p Piece) check(file string, b Block) *BlockError {
+	wrong := &BlockError{Ref: p.Ref, File: file, Block: b, Got: tensor.Bytes(len(p.Data))}
 	if wrong.Got == b.Size {
-		wrong.Sum = sha256.Sum256(data)
+		wrong.Sum = sha256.Sum256(p.Data)
 	}
-	if wrong.Got != b.Size || wrong.Sum != b.Sum {
-		return fail(Malformed, wrong)
-	}
-	if len(a.here.missing([]BlockRef{ref})) == 0 {
+	if wrong.Got == b.Size && wrong.Sum == b.Sum {
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(a.dir, name), os.O_WRONLY, 0)
-	if err != nil {
-		return fail(Failed, err)
-	}
-	_, err = f.WriteAt(data, int64(b.Offset))
-	if err == nil {
-		err = f.Sync() // after a power cut a block that counts as here must not be a hole
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fail(Failed, err)
-	}
-	if err := a.here.mark(ref); err != nil {
-		return fail(Failed, err)
-	}
-	return nil
+	return wrong
 }
 
 // Reuse takes blocks out of other models of the store and returns those that
 // none has.
 func (a *Arrival) Reuse(refs []BlockRef) ([]BlockRef, error) {
-	bySum := map[Sum]BlockRef{} // of any other model's
 	graphs, _ := a.store.all()
 	for _, g := range graphs {
 		m, err := readManifest(g.dir, g.Digest)
 		if g.dir == a.dir || err != nil {
 			continue
 		}
-		clear(bySum)
+		bySum := map[Sum]BlockRef{}
 		for _, ref := range m.All() {
 			_, b, _ := m.Block(ref)
 			bySum[b.Sum] = ref
 		}
-		var left []BlockRef
-		for _, ref := range refs {
-			_, b, _ := a.m.Block(ref)
-			other, ok := bySum[b.Sum]
-			if ok {
-				ok, err = a.copyFrom(g, other, ref)
-			}
-			if err != nil {
+		for same := range slices.Chunk(refs, 8) {
+			if err := a.copyFrom(g, same, bySum); err != nil {
 				return nil, err
 			}
-			if !ok {
-				left = append(left, ref)
-			}
 		}
-		refs = left
+		refs = a.here.missing(refs)
 	}
 	return refs, nil
 }
 
-// copyFrom takes a block of another model; false: that one is not what it
-// should be.
-func (a *Arrival) copyFrom(g *Graph, other, ref BlockRef) (bool, error) {
-	data, err := g.ReadBlock(other)
-	if err != nil {
-		return false, nil //nolint:nilerr // it is fetched instead
+// copyFrom takes blocks of another model, which has those of bySum. What is
+// not what it should be is left to be fetched.
+func (a *Arrival) copyFrom(g *Graph, refs []BlockRef, bySum map[Sum]BlockRef) error {
+	var pieces []Piece
+	for _, ref := range refs {
+		_, b, _ := a.m.Block(ref)
+		other, ok := bySum[b.Sum]
+		if !ok {
+			continue
+		}
+		if data, err := g.ReadBlock(other); err == nil {
+			pieces = append(pieces, Piece{ref, data})
+		}
 	}
-	err = a.Put(ref, data)
-	var wrong *BlockError
-	if errors.As(err, &wrong) {
-		return false, nil
-	}
-	return err == nil, err
+	_, err := a.PutAll(pieces)
+	return err
 }
 
 // Graph opens the model; that takes its ONNX files, else the error is of kind

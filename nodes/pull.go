@@ -279,11 +279,11 @@ func (p *pulling) batches(refs []models.BlockRef) [][]models.BlockRef {
 	return out
 }
 
-// arrived reports one more block.
-func (p *pulling) arrived(peer partition.HostID) {
+// arrived reports n more blocks.
+func (p *pulling) arrived(peer partition.HostID, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.done++
+	p.done += n
 	p.report(progress{Host: p.a.cfg.ID, Done: p.done, Total: p.total, What: fmt.Sprintf("blocks of %s from %s", p.digest.Short(), peer)})
 }
 
@@ -374,46 +374,49 @@ func (e *errand) ask(ctx context.Context, refs []models.BlockRef) (rest []models
 		return refs, err
 	}
 	defer reply.Release()
-	rest = slices.Clone(refs)
+	var pieces []models.Piece
 	for i := range reply.Len() {
 		n, err := strconv.Atoi(reply.Header.Tensors[i].GetValue())
-		at := slices.Index(rest, models.BlockRef(n))
-		if err != nil || at < 0 {
-			return rest, &Error{Op: "read blocks", Node: e.peer, Kind: Failed, Err: fmt.Errorf("it sent block %.20q, which nobody asked for", reply.Header.Tensors[i].GetValue())}
+		if err != nil || !slices.Contains(refs, models.BlockRef(n)) {
+			return refs, &Error{Op: "read blocks", Node: e.peer, Kind: Failed, Err: fmt.Errorf("it sent block %.20q, which nobody asked for", reply.Header.Tensors[i].GetValue())}
 		}
 		t, err := reply.Tensor(i)
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err == nil {
-			err = e.take(ctx, conn, rest[at], t.Data)
-		}
 		if err != nil {
-			return rest, err
+			return refs, err
 		}
-		rest = slices.Delete(rest, at, at+1)
+		pieces = append(pieces, models.Piece{Ref: models.BlockRef(n), Data: t.Data})
 	}
-	return rest, nil
+	if err := e.take(ctx, conn, pieces); err != nil {
+		return refs, err
+	}
+	return slices.DeleteFunc(slices.Clone(refs), func(ref models.BlockRef) bool {
+		return slices.ContainsFunc(pieces, func(p models.Piece) bool { return p.Ref == ref })
+	}), nil
 }
 
-// take stores a block or refuses it.
-func (e *errand) take(ctx context.Context, conn transport.Conn, ref models.BlockRef, data []byte) error {
-	err := e.arrival.Put(ref, data)
-	var wrong *models.BlockError
-	switch {
-	case err == nil:
-		e.arrived(e.peer)
-		return nil
-	case !errors.As(err, &wrong):
+// take stores blocks and refuses those that are corrupt.
+func (e *errand) take(ctx context.Context, conn transport.Conn, pieces []models.Piece) error {
+	refused, err := e.arrival.PutAll(pieces)
+	if err != nil {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.local = err
 		return err
 	}
-	e.a.log.Warn("block refused", "peer", e.peer, "model", e.digest.Short(), "err", wrong)
-	e.leave(wrong, ref)
+	if n := len(pieces) - len(refused); n > 0 {
+		e.arrived(e.peer, n)
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	var lines []string
+	for _, wrong := range refused {
+		e.a.log.Warn("block refused", "peer", e.peer, "model", e.digest.Short(), "err", wrong)
+		e.leave(wrong, wrong.Ref)
+		lines = append(lines, wrong.Error())
+	}
 	// The peer's operator should know; that it hears of it is not needed here.
-	if reply, err := call(ctx, conn, request{kind: kindBlocks, control: blocksRequest{Model: e.digest, Refused: []string{wrong.Error()}, By: e.a.cfg.ID}}, nil); err == nil {
+	if reply, err := call(ctx, conn, request{kind: kindBlocks, control: blocksRequest{Model: e.digest, Refused: lines, By: e.a.cfg.ID}}, nil); err == nil {
 		reply.Release()
 	}
 	return nil

@@ -130,23 +130,46 @@ func (c *loneStores) whole(t *testing.T, host partition.HostID) {
 	}
 }
 
+// tally counts the blocks that pulls report, by the host they come from.
+type tally struct {
+	mu   sync.Mutex
+	from map[string]int
+	last nodes.Progress
+}
+
+func (c *tally) count(p nodes.Progress) {
+	what, peer, ok := strings.Cut(p.What, " from ")
+	if !ok || !strings.HasPrefix(what, "blocks of ") {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.from == nil {
+		c.from = map[string]int{}
+	}
+	if c.last.Host == p.Host && c.last.Total == p.Total && c.last.Done < p.Done { // the same list of blocks
+		c.from[peer] -= c.last.Done
+	}
+	c.from[peer] += p.Done
+	c.last = p
+}
+
+func (c *tally) String() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return fmt.Sprint(c.from)
+}
+
 // TestModelsTravelToWhereTheyAreNeeded: planning measures every host, so all
 // of the model comes there; the answers are the network's.
 func TestModelsTravelToWhereTheyAreNeeded(t *testing.T) {
 	c := newLoneStores(t)
 	app := c.client(t, "device")
-	var mu sync.Mutex
-	blocks := 0
-	reply, err := app.Plan(t.Context(), c.g, nodes.PlanRequest{Runs: 1, Cuts: 2, Shortlist: 1}, input(), func(p nodes.Progress) {
-		mu.Lock()
-		defer mu.Unlock()
-		if strings.Contains(p.What, "blocks of") {
-			blocks++
-		}
-	})
+	var told tally
+	reply, err := app.Plan(t.Context(), c.g, nodes.PlanRequest{Runs: 1, Cuts: 2, Shortlist: 1}, input(), told.count)
 	must(t, err)
-	if len(reply.Lost) > 0 || blocks != 2*bulkyBlocks {
-		t.Errorf("lost %v, %d blocks reported", reply.Lost, blocks)
+	if got := told.String(); len(reply.Lost) > 0 || got != "map[device:10]" {
+		t.Errorf("lost %v, blocks came as %s", reply.Lost, got)
 	}
 	c.whole(t, "edge")
 	c.whole(t, "cloud")
@@ -195,19 +218,16 @@ func TestOnlyNeededBlocksTravel(t *testing.T) {
 // tensor travels.
 func TestUpdateMovesWhatChanged(t *testing.T) {
 	c := newLoneStores(t)
-	pull := func(g *models.Graph) (total int) {
-		_, err := c.hosts["cloud"].agent.Pull(t.Context(), g.Digest, []partition.HostID{"device"}, nil, func(p nodes.Progress) { total = p.Total })
+	for _, step := range []struct {
+		g    *models.Graph
+		want string
+	}{{c.g, "map[device:5]"}, {c.g, "map[]"}, {c.build(t, "next", 8), "map[device:3]"}} {
+		var told tally
+		_, err := c.hosts["cloud"].agent.Pull(t.Context(), step.g.Digest, []partition.HostID{"device"}, nil, told.count)
 		must(t, err)
-		return total
-	}
-	if n := pull(c.g); n != bulkyBlocks {
-		t.Errorf("%d blocks at first", n)
-	}
-	if n := pull(c.g); n != 0 {
-		t.Errorf("%d blocks again", n)
-	}
-	if n := pull(c.build(t, "next", 8)); n != 3 {
-		t.Errorf("%d blocks of the update, want the 3 of wb", n)
+		if got := told.String(); got != step.want {
+			t.Errorf("of %s came %s, want %s", step.g.Name, got, step.want)
+		}
 	}
 }
 
@@ -257,8 +277,8 @@ func (c *loneStores) damage(t *testing.T, host partition.HostID, at int64) {
 func TestPullSurvivesABrokenConnection(t *testing.T) {
 	c := newLoneStores(t)
 	var once sync.Once
-	_, err := c.hosts["cloud"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, nil, func(nodes.Progress) {
-		once.Do(func() {
+	_, err := c.hosts["cloud"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, [][]models.OpID{c.g.Whole().Ops}, func(nodes.Progress) {
+		once.Do(func() { // the ONNX file is here, the weights are not
 			conn, err := c.hosts["cloud"].endpoint.Conn(t.Context(), "device")
 			if err == nil {
 				err = conn.Close()
@@ -278,22 +298,18 @@ func TestPullGoesOnWhereItWasCut(t *testing.T) {
 	c := newLoneStores(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	done := 0
-	_, err := c.hosts["cloud"].agent.Pull(ctx, c.g.Digest, []partition.HostID{"device"}, nil, func(p nodes.Progress) {
-		done = p.Done
-		cancel()
-	})
-	if err == nil || done == bulkyBlocks {
-		t.Fatalf("%d blocks, %v", done, err)
+	_, err := c.hosts["cloud"].agent.Pull(ctx, c.g.Digest, []partition.HostID{"device"}, [][]models.OpID{c.g.Whole().Ops}, func(nodes.Progress) { cancel() })
+	if err == nil {
+		t.Fatal("it was not cut")
 	}
 	if got := c.stores["cloud"].ListPartial(); len(got) != 1 || got[0].Digest != c.g.Digest {
 		t.Fatalf("partial: %v", got)
 	}
-	again := 0
-	_, err = c.hosts["cloud"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, nil, func(nodes.Progress) { again++ })
+	var told tally
+	_, err = c.hosts["cloud"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, nil, told.count)
 	must(t, err)
-	if done+again != bulkyBlocks {
-		t.Errorf("%d blocks at first, %d again, want %d together", done, again, bulkyBlocks)
+	if got := told.String(); got != "map[device:4]" {
+		t.Errorf("after the ONNX file came %s", got)
 	}
 	c.whole(t, "cloud")
 }
@@ -301,24 +317,19 @@ func TestPullGoesOnWhereItWasCut(t *testing.T) {
 // TestManyPullAtOnce: the model travels once.
 func TestManyPullAtOnce(t *testing.T) {
 	c := newLoneStores(t)
-	var mu sync.Mutex
-	blocks := 0
+	var told tally
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			_, err := c.hosts["edge"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, [][]models.OpID{{1}, {2, 3}}, func(nodes.Progress) {
-				mu.Lock()
-				defer mu.Unlock()
-				blocks++
-			})
+			_, err := c.hosts["edge"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, [][]models.OpID{{1}, {2, 3}}, told.count)
 			if err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	wg.Wait()
-	if blocks != bulkyBlocks {
-		t.Errorf("%d blocks", blocks)
+	if got := told.String(); got != "map[device:5]" {
+		t.Errorf("blocks came as %s", got)
 	}
 	c.whole(t, "edge")
 }
@@ -326,25 +337,21 @@ func TestManyPullAtOnce(t *testing.T) {
 // TestHostsServeWhatTheyHave: hosts with different blocks complete each other.
 func TestHostsServeWhatTheyHave(t *testing.T) {
 	c := newLoneStores(t)
-	pull := func(to partition.HostID, ops [][]models.OpID, from ...partition.HostID) (told []string) {
-		t.Helper()
-		_, err := c.hosts[to].agent.Pull(t.Context(), c.g.Digest, from, ops, func(p nodes.Progress) {
-			_, peer, _ := strings.Cut(p.What, " from ")
-			told = append(told, peer)
-		})
-		must(t, err)
-		return told
-	}
 	for _, step := range []struct {
-		told []string
+		to   partition.HostID
+		ops  [][]models.OpID
+		from []partition.HostID
 		want string
 	}{
-		{pull("cloud", [][]models.OpID{{2}}, "device"), "[device device]"},
-		{pull("edge", [][]models.OpID{{1}}, "cloud", "device"), "[cloud device device device]"},
-		{pull("cloud", nil, "edge"), "[edge edge edge]"},
+		{"cloud", [][]models.OpID{{2}}, []partition.HostID{"device"}, "map[device:2]"},
+		{"edge", [][]models.OpID{{1}}, []partition.HostID{"cloud", "device"}, "map[cloud:1 device:3]"},
+		{"cloud", nil, []partition.HostID{"edge"}, "map[edge:3]"},
 	} {
-		if got := fmt.Sprint(step.told); got != step.want {
-			t.Errorf("blocks came from %s, want %s", got, step.want)
+		var told tally
+		_, err := c.hosts[step.to].agent.Pull(t.Context(), c.g.Digest, step.from, step.ops, told.count)
+		must(t, err)
+		if got := told.String(); got != step.want {
+			t.Errorf("to %s came %s, want %s", step.to, got, step.want)
 		}
 	}
 	c.whole(t, "cloud")
