@@ -129,15 +129,7 @@ func (a *Agent) candidates(ctx context.Context, g *models.Graph, p partition.Pro
 	if err := partition.Validate(p); err != nil {
 		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: err}
 	}
-	plans := partition.Pareto(p, nil, candidatesKept)
-	private, err := partition.RawStaysOnDevice(p, RawValues(g))
-	if err == nil {
-		for _, plan := range partition.Pareto(private, nil, candidatesKept) {
-			if !slices.ContainsFunc(plans, plan.Equal) {
-				plans = append(plans, plan)
-			}
-		}
-	}
+	plans := partition.Candidates(p, RawValues(g), nil, candidatesKept)
 	for _, f := range fixedPlans(p) {
 		if f.Infeasible == "" && !slices.ContainsFunc(plans, f.Plan.Equal) {
 			plans = append(plans, f.Plan)
@@ -153,9 +145,11 @@ func (a *Agent) candidates(ctx context.Context, g *models.Graph, p partition.Pro
 		return nil, err
 	}
 	for i, plan := range plans {
-		if plans[i], err = reevaluate(p, plan); err != nil {
+		again, err := reevaluate(p, plan)
+		if err != nil {
 			return nil, a.failed("open stream", err)
 		}
+		plans[i] = again
 		plans[i].Strategy = "cleave"
 	}
 	return plans, nil

@@ -121,7 +121,39 @@ func (s *steering) end(st *stream, r *running, choice scheduler.Choice, report I
 func (s *steering) check(host partition.HostID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.start(func() { s.probe(scheduler.Probe{From: s.a.cfg.ID, To: host}) })
+	if s.checking[host] {
+		return
+	}
+	s.checking[host] = true
+	s.start(func() {
+		if s.a.answers(s.ctx, host) {
+			s.probe(scheduler.Probe{From: s.a.cfg.ID, To: host})
+		} else if s.ctx.Err() == nil {
+			s.a.suspect(host, true)
+			s.step(scheduler.Suspect{Host: host})
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.checking, host)
+	})
+}
+
+// pingTimeout is how long a host that was late may take to say that it is there.
+const pingTimeout = 600 * time.Millisecond
+
+// answers reports whether a host says that it is there.
+func (a *Agent) answers(ctx context.Context, host partition.HostID) bool {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	conn, err := a.reach(ctx, host)
+	if err != nil {
+		return false
+	}
+	f, err := call(ctx, conn, request{kind: kindPing}, nil)
+	if err == nil {
+		f.Release()
+	}
+	return err == nil
 }
 
 // learned is what a request's transfers say about the links of this host.

@@ -24,7 +24,9 @@ type steering struct {
 	core    *scheduler.Scheduler
 	streams map[scheduler.StreamID]*stream
 	loads   map[partition.HostID]*load
-	changed chan struct{} // closed and renewed after every step
+	// checking are the hosts of which it is being found out whether they are there.
+	checking map[partition.HostID]bool
+	changed  chan struct{} // closed and renewed after every step
 }
 
 // stream is one stream of requests. steering.mu guards what changes.
@@ -76,7 +78,7 @@ func newSteering(a *Agent) (*steering, error) {
 		return nil, err
 	}
 	s := &steering{a: a, core: core, streams: map[scheduler.StreamID]*stream{},
-		loads: map[partition.HostID]*load{}, changed: make(chan struct{})}
+		loads: map[partition.HostID]*load{}, checking: map[partition.HostID]bool{}, changed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +18,7 @@ import (
 	"github.com/cleaveml/cleave/nodes/cluster"
 	"github.com/cleaveml/cleave/nodes/goop"
 	"github.com/cleaveml/cleave/nodes/ort"
+	"github.com/cleaveml/cleave/nodes/settings"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/identity"
@@ -24,6 +28,9 @@ import (
 type agentFlags struct {
 	config, name, store string
 	state               string
+	tier, listen        string
+	identity, advertise string
+	join                []string
 	threads, slots      int
 	memoryMB            int
 	tied                bool
@@ -33,19 +40,28 @@ type agentFlags struct {
 func newAgent() *cobra.Command {
 	var f agentFlags
 	c := &cobra.Command{
-		Use:   "agent --config FILE [--name NAME]",
+		Use:   "agent [--config FILE | --tier TIER --join ADDR] [--name NAME]",
 		Short: "Run this machine's agent",
 		Long: `Run the agent of one host: it measures models, runs segments of them for its
-peers, and starts requests of applications. The cluster file names all hosts
-(docs/operations.md); --name says which of them this is, the machine's host name
-by default. The agent says "ready" on standard output when it serves, and stops
-on SIGINT or SIGTERM.`,
-		Example: "  cleave agent --config cluster.yaml --name edge-1",
-		Args:    exactArgs(0, "no arguments"),
-		RunE:    func(c *cobra.Command, _ []string) error { return runAgent(c, f) },
+peers, and starts requests of applications. Agents find each other by gossip:
+--join names the address of any member, the first agent needs none. A device
+that can only dial out is a full member. In place of --tier and --join a cluster
+file may name all hosts (docs/operations.md). --name is the name in the host's
+certificate, the machine's host name by default. The agent says "ready" on
+standard output when it serves, and stops on SIGINT or SIGTERM.`,
+		Example: `  cleave agent --tier cloud  --name cloud  --identity pki --listen :7433
+  cleave agent --tier edge   --name edge-1 --identity pki --listen :7433 --join 203.0.113.7:7433
+  cleave agent --config cluster.yaml --name edge-1`,
+		Args: exactArgs(0, "no arguments"),
+		RunE: func(c *cobra.Command, _ []string) error { return runAgent(c, f) },
 	}
 	c.Flags().StringVar(&f.config, "config", "cluster.yaml", "cluster file")
-	c.Flags().StringVar(&f.name, "name", "", "which host of the file this is (default: the machine's host name)")
+	c.Flags().StringVar(&f.name, "name", "", "this host's name, as in its certificate (default: the machine's host name)")
+	c.Flags().StringVar(&f.tier, "tier", "", "device, edge or cloud; without a cluster file")
+	c.Flags().StringVar(&f.listen, "listen", "", "UDP address to listen on (default :"+cluster.DefaultPort+")")
+	c.Flags().StringArrayVar(&f.join, "join", nil, "address of a member to join, host:port; may be repeated")
+	c.Flags().StringVar(&f.advertise, "advertise", "", "address where others may dial this host; none: it only dials out (default: the one it listens on)")
+	c.Flags().StringVar(&f.identity, "identity", "pki", "folder of certificates; without a cluster file")
 	c.Flags().StringVar(&f.store, "store", "", "folder of models (default: cleave/models in the user's cache folder)")
 	c.Flags().StringVar(&f.state, "state", "", "folder for settings and profiles (default: cleave/state/NAME in the user's cache folder)")
 	c.Flags().IntVar(&f.threads, "threads", 1, "threads of one segment")
@@ -58,18 +74,15 @@ on SIGINT or SIGTERM.`,
 }
 
 func runAgent(c *cobra.Command, f agentFlags) error {
-	file, err := cluster.Read(f.config)
-	if err != nil {
-		return err
-	}
 	if f.name == "" {
+		var err error
 		if f.name, err = os.Hostname(); err != nil {
 			return fmt.Errorf("no host name: %w; give --name", err)
 		}
 	}
-	host, err := file.Find(partition.HostID(f.name))
+	file, host, err := f.place()
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.config, err)
+		return err
 	}
 	level := slog.LevelWarn
 	if f.verbose {
@@ -87,6 +100,34 @@ func runAgent(c *cobra.Command, f agentFlags) error {
 	return serveAgent(ctx, c.OutOrStdout(), log, f, file, host, links)
 }
 
+// place is who this host is: by the cluster file, or by flags alone.
+func (f agentFlags) place() (cluster.File, cluster.Host, error) {
+	name := partition.HostID(f.name)
+	if f.tier == "" {
+		file, err := cluster.Read(f.config)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w; name another with --config, or say --tier, --identity and --join in its place", err)
+		}
+		if err != nil {
+			return file, cluster.Host{}, err
+		}
+		host, err := file.Find(name)
+		if err != nil {
+			return file, host, fmt.Errorf("%s: %w", f.config, err)
+		}
+		if f.listen != "" {
+			host.Listen = f.listen
+		}
+		return file, host, nil
+	}
+	host := cluster.Host{Name: name, Tier: partition.Tier(f.tier), Listen: f.listen}
+	file, err := cluster.Alone(f.identity, host)
+	if err != nil {
+		return file, host, usageError{err}
+	}
+	return file, file.Hosts[0], nil
+}
+
 func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFlags, file cluster.File, host cluster.Host, links *emulation) error {
 	id, err := identity.Load(file.Identity, host.Name)
 	if err != nil {
@@ -97,14 +138,20 @@ func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFla
 		return err
 	}
 	defer rt.Close()
-	agent, err := newNode(rt, log, f, file, host)
+	memory, err := openMemory(f, host.Name)
+	if err != nil {
+		return err
+	}
+	defer memory.Close()
+	agent, err := newNode(rt, log, f, file, host, memory)
 	if err != nil {
 		return err
 	}
 	defer agent.Close()
+	r := &router{agent: agent, log: log}
 	endpoint, err := quic.Listen(quic.Config{
-		Identity: id, Addr: host.Listen, Build: "cleave " + version, Handler: agent.Handle,
-		Observe: observe(log), WrapPacketConn: links.wrapper(),
+		Identity: id, Addr: host.Listen, Build: "cleave " + version, Handler: r.handle, Datagram: r.datagram,
+		Observe: r.connection, WrapPacketConn: links.wrapper(),
 	})
 	if err != nil {
 		return err
@@ -116,12 +163,42 @@ func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFla
 		}
 	}
 	agent.Attach(endpoint)
+	g, self, err := r.join(endpoint, f, file, host)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	go r.tellLoad(ctx, g, self)
 	fmt.Fprintf(out, "ready: %s (%s) on %s, ONNX Runtime %s, %s\n", host.Name, host.Tier, endpoint.Addr(), rt.Version(), ort.CPUFeatures())
 	<-ctx.Done()
+	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
+	defer cancel()
+	if err := g.Leave(leaving); err != nil {
+		log.Info("left without a word", "err", err)
+	}
 	return nil
 }
 
-func newNode(rt *ort.Runtime, log *slog.Logger, f agentFlags, file cluster.File, host cluster.Host) (*nodes.Agent, error) {
+// leaveTimeout bounds the wait for others to hear that this host leaves.
+const leaveTimeout = time.Second
+
+// openMemory opens the store of settings and profiles.
+func openMemory(f agentFlags, name partition.HostID) (*settings.Store, error) {
+	dir := f.state
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fmt.Errorf("no cache folder for settings: %w; give --state", err)
+		}
+		dir = filepath.Join(cache, "cleave", "state", string(name))
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("folder for settings: %w", err)
+	}
+	return settings.Open(filepath.Join(dir, "agent.db"))
+}
+
+func newNode(rt *ort.Runtime, log *slog.Logger, f agentFlags, file cluster.File, host cluster.Host, memory nodes.Memory) (*nodes.Agent, error) {
 	store, err := openStore(f.store)
 	if err != nil {
 		return nil, err
@@ -140,6 +217,7 @@ func newNode(rt *ort.Runtime, log *slog.Logger, f agentFlags, file cluster.File,
 		CPU:      ort.CPUFeatures(),
 		Runtime:  "ONNX Runtime " + rt.Version(),
 		RawStays: file.Policy.RawStaysOnDevice && host.Tier == partition.Device,
+		Memory:   memory,
 		Log:      log,
 	})
 }

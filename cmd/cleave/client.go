@@ -20,12 +20,19 @@ import (
 // as whom.
 type clusterFlags struct {
 	config, agent, as string
+	at, identity      string
 }
 
 func (f *clusterFlags) register(c *cobra.Command) {
 	c.Flags().StringVar(&f.config, "config", "cluster.yaml", "cluster file")
 	c.Flags().StringVar(&f.agent, "agent", "", "host to ask (default: the first device of the file)")
+	f.registerAt(c)
 	f.registerAs(c)
+}
+
+func (f *clusterFlags) registerAt(c *cobra.Command) {
+	c.Flags().StringVar(&f.at, "at", "", "address of any agent, host:port, in place of a cluster file")
+	c.Flags().StringVar(&f.identity, "identity", "", "folder of certificates, with --at (default: pki)")
 }
 
 func (f *clusterFlags) registerAs(c *cobra.Command) {
@@ -36,10 +43,17 @@ func (f *clusterFlags) registerAs(c *cobra.Command) {
 type contacts struct {
 	*quic.Endpoint
 	file cluster.File
+	at   string // of one agent, where there is no file
 }
 
 // dial reads the cluster file and opens an endpoint; it does not connect.
 func (f clusterFlags) dial() (*contacts, error) {
+	if f.at != "" {
+		return f.dialAt()
+	}
+	if f.identity != "" {
+		return nil, usagef("--identity goes with --at; a cluster file names the folder itself")
+	}
 	file, err := cluster.Read(f.config)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w; name another with --config, or write one: cleave cluster --help", err)
@@ -58,7 +72,38 @@ func (f clusterFlags) dial() (*contacts, error) {
 	for _, h := range file.Hosts {
 		endpoint.SetAddress(h.Name, reach(h))
 	}
-	return &contacts{endpoint, file}, nil
+	return &contacts{Endpoint: endpoint, file: file}, nil
+}
+
+// dialAt opens an endpoint for a cluster of which one agent's address is known.
+func (f clusterFlags) dialAt() (*contacts, error) {
+	dir := f.identity
+	if dir == "" {
+		dir = "pki"
+	}
+	id, err := identity.Load(dir, partition.HostID(f.as))
+	if err != nil {
+		return nil, err
+	}
+	endpoint, err := quic.Listen(quic.Config{Identity: id, Build: "cleave " + version})
+	if err != nil {
+		return nil, err
+	}
+	return &contacts{Endpoint: endpoint, at: f.at}, nil
+}
+
+// ask connects to the agent that the flags name.
+func (f clusterFlags) ask(ctx context.Context, what func(context.Context, *nodes.Client) error) error {
+	net, err := f.dial()
+	if err != nil {
+		return err
+	}
+	defer net.Close()
+	_, client, err := net.origin(ctx, f.agent)
+	if err != nil {
+		return err
+	}
+	return what(ctx, client)
 }
 
 // reach is where a client finds a host: at its address, or on this machine
@@ -79,6 +124,9 @@ func reach(h cluster.Host) string {
 
 // origin connects to the agent at which requests start.
 func (c *contacts) origin(ctx context.Context, name string) (cluster.Host, *nodes.Client, error) {
+	if c.at != "" {
+		return c.greet(ctx, name)
+	}
 	host, err := c.pick(name)
 	if err != nil {
 		return host, nil, err
@@ -88,6 +136,30 @@ func (c *contacts) origin(ctx context.Context, name string) (cluster.Host, *node
 		return host, nil, fmt.Errorf("agent %s: %w; see: cleave cluster status", host.Name, err)
 	}
 	return host, nodes.NewClient(conn), nil
+}
+
+// greet connects to the agent at the known address; name, if given, must be its.
+func (c *contacts) greet(ctx context.Context, name string) (cluster.Host, *nodes.Client, error) {
+	peer, err := c.Greet(ctx, c.at)
+	if err != nil {
+		return cluster.Host{}, nil, err
+	}
+	host := cluster.Host{Name: peer.ID, Address: c.at}
+	if name != "" && name != string(peer.ID) {
+		return host, nil, usagef("--agent %s: the agent at %s is %s", name, c.at, peer.ID)
+	}
+	conn, err := c.Conn(ctx, peer.ID)
+	if err != nil {
+		return host, nil, err
+	}
+	client := nodes.NewClient(conn)
+	st, err := client.Status(ctx)
+	for _, h := range st.Hosts {
+		if h.ID == peer.ID {
+			host.Tier = h.Tier
+		}
+	}
+	return host, client, err
 }
 
 // pick returns the named host, the first device when there is no name.

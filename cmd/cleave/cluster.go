@@ -218,14 +218,17 @@ func newClusterStatus() *cobra.Command {
 		Short: "Ask every agent who it is and what it has",
 		Long: `Connect to every host of the cluster file, or with --agent to one, and show
 what its agent says. A host without an address is looked for on this machine.
-Exits 1 when an agent that has an address does not answer.`,
+Exits 1 when an agent that has an address does not answer. With --at any one
+agent answers for the cluster that it sees, and for all streams in it.`,
 		Example: `  cleave cluster status
-  cleave cluster status --config cluster.yaml --agent edge-1 --json`,
+  cleave cluster status --config cluster.yaml --agent edge-1 --json
+  cleave cluster status --at 127.0.0.1:7433 --identity pki`,
 		Args: exactArgs(0, "no arguments"),
 		RunE: func(c *cobra.Command, _ []string) error { return runClusterStatus(c, f, asJSON) },
 	}
 	c.Flags().StringVar(&f.config, "config", "cluster.yaml", "cluster file")
 	c.Flags().StringVar(&f.agent, "agent", "", "ask this host only")
+	f.registerAt(c)
 	f.registerAs(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print the answers as JSON")
 	return c
@@ -252,6 +255,9 @@ func runClusterStatus(c *cobra.Command, f clusterFlags, asJSON bool) error {
 		return err
 	}
 	defer net.Close()
+	if f.at != "" {
+		return statusThrough(c, net, f, asJSON)
+	}
 	hosts := net.file.Hosts
 	if f.agent != "" {
 		host, err := net.file.Find(partition.HostID(f.agent))
@@ -281,6 +287,44 @@ func runClusterStatus(c *cobra.Command, f clusterFlags, asJSON bool) error {
 		err = errSilent
 	}
 	return err
+}
+
+// statusThrough has one agent answer for the cluster that it sees.
+func statusThrough(c *cobra.Command, net *contacts, f clusterFlags, asJSON bool) error {
+	host, client, err := net.origin(c.Context(), f.agent)
+	if err != nil {
+		return err
+	}
+	own, err := client.Status(c.Context())
+	if err != nil {
+		return err
+	}
+	var rows []agentStatus
+	for _, h := range own.Hosts {
+		row := agentStatus{Name: h.ID, Tier: h.Tier, Address: "through " + string(host.Name), Up: true, Status: &own}
+		if h.ID == own.ID {
+			row.Address = f.at
+		} else if st, err := client.StatusOf(c.Context(), h.ID); err == nil {
+			row.Status = &st
+		} else {
+			row.Up, row.Why, row.Status = false, oneLine(err), nil
+		}
+		rows = append(rows, row)
+	}
+	streams, err := allStreams(c.Context(), client)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(c.OutOrStdout(), struct {
+			Hosts   []agentStatus       `json:"hosts"`
+			Streams []nodes.StreamState `json:"streams"`
+		}{rows, streams})
+	}
+	printStatus(c, rows)
+	fmt.Fprintln(c.OutOrStdout())
+	printStreams(c.OutOrStdout(), streams)
+	return nil
 }
 
 func askStatus(ctx context.Context, net *contacts, h cluster.Host) agentStatus {
@@ -352,6 +396,7 @@ func printModels(c *cobra.Command, rows []agentStatus) {
 	fmt.Fprintln(c.OutOrStdout())
 	t := newGrid(c.OutOrStdout(), []string{"model", "form", "digest", "ops", "weights", "on"}, "ops", "weights")
 	for _, m := range all {
+		on[m.Digest] = slices.Compact(on[m.Digest]) // a store may hold it under several recipes
 		hosts := strings.Join(on[m.Digest], ", ")
 		if len(on[m.Digest]) == up && up > 1 {
 			hosts = "all that are up"

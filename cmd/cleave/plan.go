@@ -55,30 +55,39 @@ type origin struct {
 func askPlan(ctx context.Context, net *contacts, agent string, s *subject, r nodes.PlanRequest, inputs func() (map[string]tensor.Tensor, error)) (*origin, error) {
 	show := newProgress(os.Stderr)
 	defer show.Done()
-	rt, err := openRuntime(1)
+	o, sample, err := reachOrigin(ctx, net, agent, s, inputs, show)
 	if err != nil {
 		return nil, err
 	}
-	defer rt.Close()
-	if err := s.prepare(ctx, rt, show); err != nil {
-		return nil, err
-	}
-	sample, err := inputs()
-	if err != nil {
-		return nil, err
-	}
-	show.Step("connecting")
-	host, client, err := net.origin(ctx, agent)
-	if err != nil {
-		return nil, err
-	}
-	o := &origin{Client: client, host: host.Name, private: r.RawStays || net.file.Policy.RawStaysOnDevice && host.Tier == partition.Device}
+	o.private = r.RawStays || o.private
 	r.Codecs = codecs(s.entry.Pipeline)
 	o.reply, err = o.Plan(ctx, s.graph, r, sample, func(p nodes.Progress) { show.Step("%s", progressLine(p)) })
 	if err != nil && nodes.KindOf(err) == nodes.NotFound {
 		err = fmt.Errorf("%w; the very command: %s", err, s.buildCommand())
 	}
 	return o, err
+}
+
+// reachOrigin prepares the model, reads the inputs and connects to the agent.
+func reachOrigin(ctx context.Context, net *contacts, agent string, s *subject, inputs func() (map[string]tensor.Tensor, error), show *progress) (*origin, map[string]tensor.Tensor, error) {
+	rt, err := openRuntime(1)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rt.Close()
+	if err := s.prepare(ctx, rt, show); err != nil {
+		return nil, nil, err
+	}
+	sample, err := inputs()
+	if err != nil {
+		return nil, nil, err
+	}
+	show.Step("connecting")
+	host, client, err := net.origin(ctx, agent)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &origin{Client: client, host: host.Name, private: net.file.Policy.RawStaysOnDevice && host.Tier == partition.Device}, sample, nil
 }
 
 func progressLine(p nodes.Progress) string {

@@ -19,6 +19,7 @@ import (
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 )
 
 type runFlags struct {
@@ -30,6 +31,7 @@ type runFlags struct {
 	private  bool
 	budget   time.Duration
 	draw     string
+	stream   string
 	json     bool
 }
 
@@ -43,8 +45,12 @@ func newRun() *cobra.Command {
 		Short: "Run a model on one input across the cluster",
 		Long: `Plan a model as cleave plan does, make the plan ready and run it on an input:
 a JPEG or PNG for models of pictures, else a NumPy array (.npy) or a file of the
-tensor's very bytes. A model of several inputs takes --input NAME=FILE for each.`,
+tensor's very bytes. A model of several inputs takes --input NAME=FILE for each.
+With --stream the requests belong to a stream of that name, which the agent opens
+if need be: it measures once and from then on moves the cut while requests flow
+(cleave stream show NAME).`,
 		Example: `  cleave run mobilenet_v2 --input cat.jpg
+  cleave run mobilenet_v2 --input cat.jpg --stream camera --n 1000 --at 127.0.0.1:7433
   cleave run face.onnx --input people.jpg --draw boxes.png
   cleave run mlp --input row.npy --n 100 --strategy cloud-only --json`,
 		Args: exactArgs(1, "one argument, the model"),
@@ -56,6 +62,7 @@ tensor's very bytes. A model of several inputs takes --input NAME=FILE for each.
 	c.Flags().IntVarP(&f.n, "n", "n", 1, "requests, one after the other")
 	c.Flags().StringVar(&f.strategy, "strategy", "cleave", strings.Join(runStrategies(), ", "))
 	c.Flags().BoolVar(&f.private, "private", false, "raw input stays on the device: policy raw-stays-on-device")
+	c.Flags().StringVar(&f.stream, "stream", "", "name of the stream that the requests belong to")
 	c.Flags().DurationVar(&f.budget, "budget", 10*time.Second, "deadline of one request")
 	c.Flags().StringVar(&f.draw, "draw", "", "write the picture with the boxes found to this PNG")
 	c.Flags().BoolVar(&f.json, "json", false, "print answer and times as JSON")
@@ -70,6 +77,8 @@ func (f runFlags) check() error {
 		return usagef("--budget %v: want more than 0", f.budget)
 	case !slices.Contains(runStrategies(), f.strategy):
 		return usagef("--strategy %q: want one of %s", f.strategy, strings.Join(runStrategies(), ", "))
+	case f.stream != "" && f.strategy != "cleave":
+		return usagef("--strategy %s: a stream chooses its plan itself; see cleave stream set --pin", f.strategy)
 	case f.draw != "" && !strings.HasSuffix(strings.ToLower(f.draw), ".png"):
 		return usagef("--draw %s: want the name of a PNG file", f.draw)
 	}
@@ -99,19 +108,12 @@ func runRun(c *cobra.Command, f runFlags, name string) error {
 		return err
 	}
 	defer net.Close()
-	var inputs map[string]tensor.Tensor
-	o, err := askPlan(c.Context(), net, f.agent, s, nodes.PlanRequest{RawStays: f.private}, func() (in map[string]tensor.Tensor, err error) {
-		inputs, err = s.inputs(files)
-		return inputs, err
-	})
-	if err != nil {
-		return err
+	var r *runReport
+	if f.stream != "" {
+		r, err = runOnStream(c.Context(), net, f, s, files)
+	} else {
+		r, err = runOnce(c.Context(), net, f, s, files)
 	}
-	plan, err := o.follow(f.strategy)
-	if err != nil {
-		return err
-	}
-	r, err := o.infer(c.Context(), f, s, plan, inputs)
 	if err != nil {
 		return err
 	}
@@ -128,6 +130,45 @@ func runRun(c *cobra.Command, f runFlags, name string) error {
 		fmt.Fprintf(c.OutOrStdout(), "drawn into %s\n", f.draw)
 	}
 	return nil
+}
+
+// runOnce plans and runs by that plan.
+func runOnce(ctx context.Context, net *contacts, f runFlags, s *subject, files []inputFile) (*runReport, error) {
+	var inputs map[string]tensor.Tensor
+	o, err := askPlan(ctx, net, f.agent, s, nodes.PlanRequest{RawStays: f.private}, func() (in map[string]tensor.Tensor, err error) {
+		inputs, err = s.inputs(files)
+		return inputs, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	plan, err := o.follow(f.strategy)
+	if err != nil {
+		return nil, err
+	}
+	return o.infer(ctx, f, s, plan, inputs)
+}
+
+// runOnStream sends the requests over a stream, by the plan that is best when
+// each of them arrives.
+func runOnStream(ctx context.Context, net *contacts, f runFlags, s *subject, files []inputFile) (*runReport, error) {
+	show := newProgress(os.Stderr)
+	defer show.Done()
+	o, inputs, err := reachOrigin(ctx, net, f.agent, s, func() (map[string]tensor.Tensor, error) { return s.inputs(files) }, show)
+	if err != nil {
+		return nil, err
+	}
+	st, err := o.Open(ctx, s.graph, nodes.OpenRequest{Stream: scheduler.StreamID(f.stream), Codecs: codecs(s.entry.Pipeline),
+		Settings: scheduler.Settings{RawStays: f.private || o.private}}, inputs, func(p nodes.Progress) { show.Step("%s", progressLine(p)) })
+	if err != nil && nodes.KindOf(err) == nodes.NotFound {
+		err = fmt.Errorf("%w; the very command: %s", err, s.buildCommand())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o.repeat(ctx, f, s, st.Plan, func(ctx context.Context) (map[string]tensor.Tensor, nodes.InferReport, error) {
+		return o.Send(ctx, s.graph, st.Stream, inputs)
+	}, show)
 }
 
 func sameFile(a, b string) bool {
@@ -164,7 +205,8 @@ type runReport struct {
 	// Hosts tells of the last request.
 	Hosts []hostSteps `json:"hosts"`
 
-	answer pipeline.Answer
+	answer   pipeline.Answer
+	lastPlan string // of the last request of a stream
 }
 
 // hostSteps is what one host did for a request, in milliseconds.
@@ -192,12 +234,22 @@ func (o *origin) infer(ctx context.Context, f runFlags, s *subject, plan partiti
 	if err != nil {
 		return nil, err
 	}
+	return o.repeat(ctx, f, s, plan, func(ctx context.Context) (map[string]tensor.Tensor, nodes.InferReport, error) {
+		return o.Infer(ctx, s.graph, epoch, inputs)
+	}, show)
+}
+
+// repeat sends requests one after the other and reads the answers.
+func (o *origin) repeat(ctx context.Context, f runFlags, s *subject, plan partition.Plan, send sender, show *progress) (*runReport, error) {
 	r := &runReport{Model: s.graph.Name, Digest: s.graph.Digest, Origin: o.host, Strategy: f.strategy, Plan: plan}
 	for i := range f.n {
 		show.Step("request %d of %d", i+1, f.n)
-		answers, report, err := o.inferOnce(ctx, f.budget, s.graph, epoch, inputs)
+		answers, report, err := once(ctx, f.budget, send)
 		if err != nil {
 			return nil, fmt.Errorf("request %d of %d: %w", i+1, f.n, err)
+		}
+		if report.Stream != "" {
+			r.lastPlan = report.Plan
 		}
 		if r.answer, err = s.entry.Pipeline.Read(answers); err != nil {
 			return nil, err
@@ -212,10 +264,13 @@ func (o *origin) infer(ctx context.Context, f runFlags, s *subject, plan partiti
 	return r, nil
 }
 
-func (o *origin) inferOnce(ctx context.Context, budget time.Duration, g *models.Graph, epoch uint64, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, nodes.InferReport, error) {
+// sender sends one request.
+type sender func(ctx context.Context) (map[string]tensor.Tensor, nodes.InferReport, error)
+
+func once(ctx context.Context, budget time.Duration, send sender) (map[string]tensor.Tensor, nodes.InferReport, error) {
 	limited, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
-	answers, report, err := o.Infer(limited, g, epoch, inputs)
+	answers, report, err := send(limited)
 	if err != nil && ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || nodes.KindOf(err) == nodes.Deadline) {
 		err = fmt.Errorf("no answer within --budget %v (%w)", budget, err)
 	}
@@ -243,7 +298,11 @@ func (r *runReport) print(w io.Writer) {
 	} else {
 		fmt.Fprintln(w, r.answer)
 	}
-	fmt.Fprintf(w, "\n%s: %s   predicted %s ms\n", r.Strategy, withoutEstimate(r.Plan), digits(ms(r.Plan.Total)))
+	if r.lastPlan != "" {
+		fmt.Fprintf(w, "\n%s: %s\n", r.Strategy, r.lastPlan)
+	} else {
+		fmt.Fprintf(w, "\n%s: %s   predicted %s ms\n", r.Strategy, withoutEstimate(r.Plan), digits(ms(r.Plan.Total)))
+	}
 	t := newGrid(w, []string{"host", "ops", "queue ms", "decode ms", "compute ms", "encode ms", "link ms", "sent", "received"},
 		"ops", "queue ms", "decode ms", "compute ms", "encode ms", "link ms", "sent", "received")
 	for _, h := range r.Hosts {
