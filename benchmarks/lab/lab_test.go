@@ -143,7 +143,9 @@ func TestPortInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = newLab(cfg).launch(ctx, cfg.Hosts[0], file)
+	other := cfg
+	other.Dir = t.TempDir() // and so another state; the file names the identity's folder
+	_, err = newLab(other).launch(ctx, cfg.Hosts[0], file)
 	wantOneLine(t, "port", err, "another process has UDP")
 }
 
