@@ -1,6 +1,6 @@
 // Package demo does the main job on one machine: three agents in three
-// processes, a network cut across them as measurements say, and the answers
-// compared with the uncut network's.
+// processes, one stream of frames through them while the network, the rules and
+// the cluster change, and every answer compared with the uncut network's.
 package demo
 
 import (
@@ -8,16 +8,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks/lab"
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/catalog"
-	"github.com/cleaveml/cleave/models/pipeline"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -29,7 +32,7 @@ type Config struct {
 	Frame func(n int) (map[string]tensor.Tensor, error)
 	// Uncut runs the whole network on this machine.
 	Uncut func(ctx context.Context, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, error)
-	// Lab describes the cluster; its links are the scenes'.
+	// Lab describes the cluster; its links are those of the first scene of all.
 	Lab    lab.Config
 	Scenes []lab.Scene
 	// Rounds is how many frames each strategy answers in a scene.
@@ -38,110 +41,70 @@ type Config struct {
 	Lossless bool
 	// Budget is the deadline of each request.
 	Budget time.Duration
-	// Profile bounds the effort of measuring.
-	Profile nodes.PlanRequest
+	// Runs and Cuts bound the effort of measuring, as in nodes.OpenRequest.
+	Runs, Cuts int
+	// Patience is how long a scene waits for a change of plan.
+	Patience time.Duration
 	// Say prints a line for a person; Step shows what is going on.
 	Say  func(format string, args ...any)
 	Step func(format string, args ...any)
 }
 
-// Outcome of one request.
-type Outcome string
+// Stream is the name of the demo's stream.
+const Stream scheduler.StreamID = "demo"
 
-// The outcomes. Lost: by its deadline neither an answer nor a typed refusal.
-const (
-	Answered Outcome = "answered"
-	Refused  Outcome = "refused"
-	Lost     Outcome = "lost"
-)
-
-// Row is one strategy in one scene.
-type Row struct {
-	Scene      string         `json:"scene"`
-	Strategy   string         `json:"strategy"`
-	Infeasible string         `json:"infeasible,omitempty"`
-	Plan       string         `json:"plan,omitempty"`
-	Split      bool           `json:"split"`
-	Predicted  float64        `json:"predicted_ms"`
-	P50        float64        `json:"p50_ms"`
-	P95        float64        `json:"p95_ms"`
-	Links      []Traffic      `json:"links"`
-	Sent       int            `json:"sent"`
-	Answered   int            `json:"answered"`
-	Refused    int            `json:"refused"`
-	Lost       int            `json:"lost"`
-	Wrong      int            `json:"wrong"`
-	Fallbacks  int            `json:"fallbacks"`
-	Drift      float64        `json:"drift"`
-	Samples    []float64      `json:"samples_ms"`
-	Work       []Work         `json:"work"`
-	plan       partition.Plan `json:"-"`
-	epoch      uint64
-	times      []time.Duration
-	reports    map[partition.HostID][]nodes.HostReport
+// cluster is what the demo does to a lab.
+type cluster interface {
+	SetLinks(links []lab.Link) error
+	Kill(host partition.HostID) error
+	Restart(ctx context.Context, host partition.HostID) error
+	Close() error
 }
 
-// Work is what one host spent on a request, queue, decoding, segment and
-// encoding together: predicted, and the median of what it was.
-type Work struct {
-	Host      partition.HostID `json:"host"`
-	Predicted float64          `json:"predicted_ms"`
-	P50       float64          `json:"p50_ms"`
-	// Queue, Decode, Compute and Encode are the medians of its parts.
-	Queue   float64 `json:"queue_ms"`
-	Decode  float64 `json:"decode_ms"`
-	Compute float64 `json:"compute_ms"`
-	Encode  float64 `json:"encode_ms"`
+// sender sends requests.
+type sender interface {
+	Send(ctx context.Context, g *models.Graph, id scheduler.StreamID, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, nodes.InferReport, error)
+	Infer(ctx context.Context, g *models.Graph, epoch uint64, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, nodes.InferReport, error)
 }
 
-// Traffic is the encoded tensor bytes of one request on one link.
-type Traffic struct {
-	From partition.HostID `json:"from"`
-	To   partition.HostID `json:"to"`
-	Up   tensor.Bytes     `json:"up"`
-	Down tensor.Bytes     `json:"down"`
+// steward looks after the stream and the plans beside it.
+type steward interface {
+	Open(ctx context.Context, g *models.Graph, r nodes.OpenRequest, inputs map[string]tensor.Tensor, report func(nodes.Progress)) (nodes.StreamState, error)
+	Set(ctx context.Context, r nodes.SetRequest) (nodes.StreamState, error)
+	Streams(ctx context.Context, origin partition.HostID) ([]nodes.StreamState, error)
+	Adopt(ctx context.Context, r nodes.AdoptRequest) (uint64, error)
 }
 
-// Result of a demo.
-type Result struct {
-	Rows []Row
-	// First is the chosen plan's answer to the first frame.
-	First pipeline.Answer
-}
-
-// Lost counts requests without an answer or a typed refusal by their deadline.
-func (r Result) Lost() int { return r.sum(func(x Row) int { return x.Lost }) }
-
-// Wrong counts answers that differ from the uncut network's.
-func (r Result) Wrong() int { return r.sum(func(x Row) int { return x.Wrong }) }
-
-// Refused counts requests that ended with a typed refusal.
-func (r Result) Refused() int { return r.sum(func(x Row) int { return x.Refused }) }
-
-func (r Result) sum(of func(Row) int) int {
-	n := 0
-	for _, row := range r.Rows {
-		n += of(row)
-	}
-	return n
-}
-
-// Find returns the row of a strategy in a scene.
-func (r Result) Find(scene, strategy string) (Row, bool) {
-	for _, row := range r.Rows {
-		if row.Scene == scene && row.Strategy == strategy {
-			return row, true
-		}
-	}
-	return Row{}, false
-}
-
-// demo is a run under way.
-type demo struct {
+// Demo is a cluster and a stream of frames through it. Close it.
+type Demo struct {
 	Config
-	client   *nodes.Client
-	prepared []frame
-	result   Result
+	// Address is where the stream's origin listens.
+	Address string
+
+	cluster cluster
+	sender  sender
+	steward steward
+	frames  []frame
+	start   time.Time // when the stream was open
+	opened  nodes.StreamState
+	fixed   []fixed
+	// What holds now.
+	links    []lab.Link
+	rawStays bool
+	down     map[partition.HostID]bool
+	noted    time.Time        // the latest switch of the stream that was taken in
+	newest   partition.HostID // whose cluster file knows all addresses
+
+	mu     sync.Mutex // guards what senders write: the rows of the scene, and the result
+	plans  map[scheduler.Epoch]partition.Plan
+	result Result
+}
+
+// fixed is a strategy that runs everything on one host.
+type fixed struct {
+	nodes.FixedPlan
+	epoch uint64
+	stale bool // one of its hosts has a new process
 }
 
 // frame is the input of a request and the uncut network's answer to it.
@@ -149,21 +112,45 @@ type frame struct {
 	inputs, uncut map[string]tensor.Tensor
 }
 
-// Run plays the scenes one after the other. The cluster is gone when it
-// returns.
-func Run(ctx context.Context, cfg Config) (_ Result, err error) {
-	cfg.Lab.Links = cfg.Scenes[0].Links
+// Start answers the frames with the uncut network and starts the agents.
+func Start(ctx context.Context, cfg Config) (*Demo, error) {
+	d := newDemo(cfg)
+	// Before the agents run: this process must not disturb them.
+	if err := d.prepare(ctx); err != nil {
+		return nil, err
+	}
+	cfg.Lab.Links = d.links
 	cfg.Step("starting %d agents", len(cfg.Lab.Hosts))
 	l, err := lab.Start(ctx, cfg.Lab)
 	if err != nil {
-		return Result{}, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	d := &demo{Config: cfg}
-	if d.client, err = l.Client(ctx, cfg.Lab.Hosts[0].Name); err != nil {
-		return Result{}, err
+	d.cluster, d.Address = l, l.Address(d.newest)
+	client, err := l.Client(ctx, d.newest)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
-	for _, s := range cfg.Scenes {
+	d.sender, d.steward = client, client
+	return d, nil
+}
+
+func newDemo(cfg Config) *Demo {
+	return &Demo{Config: cfg, links: lab.Scenes()[0].Links, newest: cfg.Lab.Hosts[0].Name,
+		down: map[partition.HostID]bool{}, plans: map[scheduler.Epoch]partition.Plan{}}
+}
+
+// Close stops the agents and returns when they are gone.
+func (d *Demo) Close() error { return d.cluster.Close() }
+
+// ClusterFile is the path of a cluster file that names the addresses of now.
+func (d *Demo) ClusterFile() string { return filepath.Join(d.Lab.Dir, string(d.newest)+".yaml") }
+
+// Play opens the stream and plays the scenes one after the other.
+func (d *Demo) Play(ctx context.Context) (Result, error) {
+	if err := d.open(ctx); err != nil {
+		return d.result, err
+	}
+	for _, s := range d.Scenes {
 		if err := d.scene(ctx, s); err != nil {
 			return d.result, fmt.Errorf("scene %s: %w", s.Name, err)
 		}
@@ -171,46 +158,61 @@ func Run(ctx context.Context, cfg Config) (_ Result, err error) {
 	return d.result, nil
 }
 
-// scene plans, makes the plans ready and sends the frames.
-func (d *demo) scene(ctx context.Context, s lab.Scene) error {
-	inputs, err := d.Frame(0)
-	if err != nil {
-		return err
-	}
-	r := d.Profile
-	r.RawStays = s.RawStays
-	r.Codecs = d.codecs()
-	plan, err := d.client.Plan(ctx, d.Graph, r, inputs, func(p nodes.Progress) {
-		d.Step("%s measures %s (%d of %d)", p.Host, p.What, p.Done, p.Total)
-	})
-	if err != nil {
-		return err
-	}
-	for host, why := range plan.Lost {
-		return fmt.Errorf("host %s: %s", host, why)
-	}
-	d.Step("")
-	d.describe(s, plan)
-	rows, err := d.ready(ctx, s, plan)
-	if err != nil {
-		return err
-	}
-	if err := d.frames(ctx, s, rows); err != nil {
-		return err
-	}
-	for _, row := range rows {
-		if row.Links == nil {
-			row.Links = []Traffic{}
+// framesKept bounds the different frames of a run.
+const framesKept = 64
+
+// prepare makes the frames and runs the uncut network on them.
+func (d *Demo) prepare(ctx context.Context) error {
+	most := min(d.Rounds, framesKept)
+	for n := range most {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		row.Samples = []float64{}
-		row.finish()
-		d.result.Rows = append(d.result.Rows, *row)
+		d.Step("the uncut network answers frame %d of %d", n+1, most)
+		inputs, err := d.Frame(n)
+		if err != nil {
+			return err
+		}
+		uncut, err := d.Uncut(ctx, inputs)
+		if err != nil {
+			return fmt.Errorf("run the uncut network: %w", err)
+		}
+		d.frames = append(d.frames, frame{inputs, uncut})
+	}
+	runtime.GC() // what it leaves behind must not disturb the agents either
+	return nil
+}
+
+// open has hosts and links measured, the stream planned and the single-host
+// strategies made ready.
+func (d *Demo) open(ctx context.Context) error {
+	state, err := d.steward.Open(ctx, d.Graph, nodes.OpenRequest{Stream: Stream, Runs: d.Runs, Cuts: d.Cuts, Codecs: d.codecs()},
+		d.frames[0].inputs, func(p nodes.Progress) {
+			d.Step("%s measures %s (%d of %d)", p.Host, p.What, p.Done, p.Total)
+		})
+	if err != nil {
+		return err
+	}
+	for _, h := range d.Lab.Hosts {
+		if !slices.ContainsFunc(state.Hosts, func(x nodes.HostState) bool { return x.ID == h.Name && x.Whole > 0 }) {
+			return fmt.Errorf("host %s has not been measured; see what it logs with --verbose", h.Name)
+		}
+	}
+	d.start, d.opened = time.Now(), state
+	if n := len(state.Switches); n > 0 {
+		d.noted = state.Switches[n-1].At // those of the start do not count
+	}
+	d.learn(state)
+	d.Step("")
+	d.sayMeasured(state)
+	for _, f := range state.Fixed {
+		d.fixed = append(d.fixed, fixed{FixedPlan: f, stale: true})
 	}
 	return nil
 }
 
 // codecs that the model's description allows, the lossy ones unless Lossless.
-func (d *demo) codecs() []transport.Codec {
+func (d *Demo) codecs() []transport.Codec {
 	var out []transport.Codec
 	for _, name := range d.Entry.Pipeline.Codecs {
 		if c := transport.Codec(name); c.Lossless() || !d.Lossless {
@@ -220,182 +222,29 @@ func (d *demo) codecs() []transport.Codec {
 	return out
 }
 
-// ready adopts the chosen plan and the fixed strategies.
-func (d *demo) ready(ctx context.Context, s lab.Scene, plan nodes.PlanReply) ([]*Row, error) {
-	rows := []*Row{{Scene: s.Name, Strategy: "cleave", plan: plan.Chosen}}
-	for _, f := range plan.Fixed {
-		rows = append(rows, &Row{Scene: s.Name, Strategy: f.Strategy, plan: f.Plan, Infeasible: f.Infeasible})
-	}
-	for _, row := range rows {
-		if row.Infeasible != "" {
-			continue
-		}
-		d.Step("building the sessions of %s", row.Strategy)
-		var err error
-		if row.epoch, err = d.client.Adopt(ctx, nodes.AdoptRequest{Model: d.Graph.Digest, Plan: row.plan, RawStays: s.RawStays, Codecs: d.codecs()}); err != nil {
-			return nil, fmt.Errorf("%s: %w", row.Strategy, err)
-		}
-		row.Plan, row.Split = row.plan.String(), row.plan.Split()
-		row.Predicted = ms(row.plan.Total)
-	}
-	return rows, nil
-}
-
-func lossy(p partition.Plan) bool {
-	for _, hops := range [][]partition.Hop{p.Hops, p.Back} {
-		for _, h := range hops {
-			for _, t := range h.Tensors {
-				if !transport.Codec(t.Codec).Lossless() {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// frames sends every frame under every strategy, interleaved, after one round
-// that does not count.
-func (d *demo) frames(ctx context.Context, s lab.Scene, rows []*Row) error {
-	if err := d.prepare(ctx); err != nil {
-		return err
-	}
-	for n := -1; n < d.Rounds; n++ {
-		d.Step("scene %s: frame %d of %d", s.Name, n+1, d.Rounds)
-		f := d.prepared[max(0, n)]
-		for _, row := range rows {
-			if row.Infeasible != "" {
-				continue
-			}
-			if err := pause(ctx); err != nil {
-				return err
-			}
-			if err := d.request(ctx, row, n, f.inputs, f.uncut); err != nil {
-				return err
-			}
-		}
-	}
-	d.Step("")
-	return nil
-}
-
-// gap lies before every request, as between the frames of a stream: whatever
-// the strategy before it did, each starts on hosts that have
-// waited as long.
-const gap = 40 * time.Millisecond
-
-func pause(ctx context.Context) error {
-	t := time.NewTimer(gap)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// prepare makes all frames and runs the uncut network on them, once and before
-// anything is measured: this process must not disturb the agents.
-func (d *demo) prepare(ctx context.Context) error {
-	for n := len(d.prepared); n < d.Rounds; n++ {
-		d.Step("the uncut network answers frame %d of %d", n+1, d.Rounds)
-		inputs, err := d.Frame(n)
-		if err != nil {
-			return err
-		}
-		uncut, err := d.Uncut(ctx, inputs)
-		if err != nil {
-			return fmt.Errorf("run the uncut network: %w", err)
-		}
-		d.prepared = append(d.prepared, frame{inputs, uncut})
-	}
-	runtime.GC() // nor with what it leaves behind
-	return nil
-}
-
-// request sends one frame and judges what comes back.
-func (d *demo) request(ctx context.Context, row *Row, n int, inputs, uncut map[string]tensor.Tensor) error {
-	limited, cancel := context.WithTimeout(ctx, d.Budget)
-	defer cancel()
-	answers, report, err := d.client.Infer(limited, d.Graph, row.epoch, inputs)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if n < 0 && err == nil {
-		return nil // warm-up
-	}
-	row.Sent++
-	switch outcome(err) {
-	case Lost:
-		row.Lost++
-		d.Say("  lost: %s, frame %d: %v", row.Strategy, n+1, err)
-		return nil
-	case Refused:
-		row.Refused++
-		d.Say("  refused: %s, frame %d: %v", row.Strategy, n+1, err)
-		return nil
-	}
-	row.Answered++
-	row.times = append(row.times, report.Elapsed)
-	row.account(report)
-	d.judge(row, n, answers, uncut)
-	return nil
-}
-
-// outcome sorts errors: a typed refusal is one that an agent gave a reason for.
-func outcome(err error) Outcome {
-	var e *nodes.Error
-	switch {
-	case err == nil:
-		return Answered
-	case errors.As(err, &e) && e.Refusal:
-		return Refused
-	}
-	return Lost
-}
-
-// judge compares an answer with the uncut network's.
-func (d *demo) judge(row *Row, n int, answers, uncut map[string]tensor.Tensor) {
-	got, err := d.Entry.Pipeline.Read(answers)
-	if err == nil {
-		var want pipeline.Answer
-		if want, err = d.Entry.Pipeline.Read(uncut); err == nil {
-			err = pipeline.Compare(got, want, pipeline.Likeness{Tolerance: max(d.Graph.Form.Tolerance(), 1e-12), Lossy: lossy(row.plan)})
-		}
-	}
+// state asks how the stream is doing.
+func (d *Demo) state(ctx context.Context) (nodes.StreamState, error) {
+	states, err := d.steward.Streams(ctx, "")
 	if err != nil {
-		row.Wrong++
-		d.Say("  wrong: %s, frame %d: %v", row.Strategy, n+1, err)
-		return
+		return nodes.StreamState{}, err
 	}
-	for name, t := range answers {
-		if drift, err := tensor.Drift(t, uncut[name]); err == nil {
-			row.Drift = max(row.Drift, drift)
-		}
+	i := slices.IndexFunc(states, func(s nodes.StreamState) bool { return s.Stream == Stream })
+	if i < 0 {
+		return nodes.StreamState{}, fmt.Errorf("the device's agent knows no stream %q any more", Stream)
 	}
-	if n == 0 && row.Strategy == "cleave" && d.result.First.Kind == "" {
-		d.result.First = got
-	}
+	d.learn(states[i])
+	return states[i], nil
 }
 
-// account notes what crossed the links.
-func (row *Row) account(report nodes.InferReport) {
-	row.Links = row.Links[:0]
-	for i := 0; i+1 < len(report.Hosts); i++ {
-		h := report.Hosts[i]
-		row.Links = append(row.Links, Traffic{From: h.Host, To: report.Hosts[i+1].Host, Up: h.Sent, Down: h.Received})
-	}
-	if row.reports == nil {
-		row.reports = map[partition.HostID][]nodes.HostReport{}
-	}
-	for _, h := range report.Hosts {
-		if h.Fallback != "" {
-			row.Fallbacks++
-		}
-		row.reports[h.Host] = append(row.reports[h.Host], h)
-	}
+// learn notes which plan an epoch is.
+func (d *Demo) learn(s nodes.StreamState) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.plans[s.Epoch] = s.Plan
 }
+
+// since is how long the stream has been open, in seconds.
+func (d *Demo) since(t time.Time) float64 { return t.Sub(d.start).Seconds() }
 
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }
 

@@ -1,10 +1,8 @@
 package demo
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -45,54 +44,81 @@ func classes(first, second int64, scores ...float32) map[string]tensor.Tensor {
 	}
 }
 
-// TestJudge: a lossless plan has to give the uncut network's scores, a lossy
-// one its first class; a lossy plan excuses nobody else.
-func TestJudge(t *testing.T) {
+func twoClasses(t *testing.T) *catalog.Entry {
+	t.Helper()
 	p, err := pipeline.Parse([]byte("answer: {kind: classes, top: 2}"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &demo{Config: Config{Entry: &catalog.Entry{Pipeline: p}, Graph: &models.Graph{Form: models.Portable}, Say: Discard}}
+	return &catalog.Entry{Pipeline: p}
+}
+
+// TestJudge: a lossless plan has to give the uncut network's scores, a lossy
+// one its first class; a lossy plan excuses nobody else.
+func TestJudge(t *testing.T) {
+	d := &Demo{Config: Config{Entry: twoClasses(t), Graph: &models.Graph{Form: models.Portable}, Say: Discard}}
 	squeezed := partition.Plan{Hops: []partition.Hop{{Tensors: []partition.Crossing{{Codec: "fp16"}}}}}
+	d.plans = map[scheduler.Epoch]partition.Plan{7: squeezed, 8: {}}
 	uncut := classes(7, 3, 0.9, 0.1)
+	near, other := classes(7, 3, 0.891, 0.1), classes(3, 7, 0.9, 0.1)
 	for _, c := range []struct {
-		name  string
-		plan  partition.Plan
-		got   map[string]tensor.Tensor
-		wrong int
+		name   string
+		row    Row
+		report nodes.InferReport
+		got    map[string]tensor.Tensor
+		right  bool
+		lossy  bool
 	}{
-		{"the same", partition.Plan{}, classes(7, 3, 0.9, 0.1), 0},
-		{"off by 1 %", partition.Plan{}, classes(7, 3, 0.891, 0.1), 1},
-		{"another class", partition.Plan{}, classes(3, 7, 0.9, 0.1), 1},
-		{"lossy, off by 1 %", squeezed, classes(7, 3, 0.891, 0.1), 0},
-		{"lossy, another class", squeezed, classes(3, 7, 0.9, 0.1), 1},
-		{"lossless after a lossy one", partition.Plan{}, classes(7, 3, 0.891, 0.1), 1},
-		{"no answer", partition.Plan{}, nil, 1},
+		{"the same", Row{}, nodes.InferReport{}, uncut, true, false},
+		{"off by 1 %", Row{}, nodes.InferReport{}, near, false, false},
+		{"another class", Row{}, nodes.InferReport{}, other, false, false},
+		{"lossy, off by 1 %", Row{plan: squeezed}, nodes.InferReport{}, near, true, true},
+		{"lossy, the same", Row{plan: squeezed}, nodes.InferReport{}, uncut, true, false},
+		{"lossy, another class", Row{plan: squeezed}, nodes.InferReport{}, other, false, true},
+		{"no answer", Row{}, nodes.InferReport{}, nil, false, false},
+		{"stream, lossy epoch", Row{Strategy: Cleave}, nodes.InferReport{Epoch: 7}, near, true, true},
+		{"stream, lossless epoch", Row{Strategy: Cleave, plan: squeezed}, nodes.InferReport{Epoch: 8, Plan: "fp16"}, near, false, false},
+		{"stream, unknown epoch", Row{Strategy: Cleave}, nodes.InferReport{Epoch: 9, Plan: "device ops[0,3) ─1B int8+zstd→ edge"}, near, true, true},
+		{"stream, unknown lossless epoch", Row{Strategy: Cleave}, nodes.InferReport{Epoch: 9, Plan: "device ops[0,3) ─1B zstd→ edge"}, near, false, false},
 	} {
-		row := &Row{Strategy: "cleave", plan: c.plan}
-		d.judge(row, 0, c.got, uncut)
-		if row.Wrong != c.wrong {
-			t.Errorf("%s: %d wrong, want %d", c.name, row.Wrong, c.wrong)
+		row := c.row
+		if right := d.judge(&row, c.report, 1, c.got, uncut); right != c.right || row.lossy != c.lossy {
+			t.Errorf("%s: right %v, by lossy codecs %v", c.name, right, row.lossy)
 		}
 	}
 }
 
-// TestRowsAddUp: traffic, times and verdicts of a strategy.
+// TestRowsAddUp: traffic, times and verdicts of a strategy. What does not count
+// is not in its times, but its fallbacks are told.
 func TestRowsAddUp(t *testing.T) {
-	row := Row{Scene: "wifi", Strategy: "cleave", Sent: 3, Answered: 3, Predicted: 20, plan: partition.Plan{Stages: []partition.Stage{{Host: "device", Compute: 4e6}, {Host: "edge"}}}}
+	row := Row{Predicted: 20, plan: partition.Plan{Stages: []partition.Stage{{Host: "device", Compute: 4e6}, {Host: "edge"}}}}
+	row.account(nodes.InferReport{Elapsed: 1e9, Hosts: []nodes.HostReport{{Host: "device", Compute: 1e9, Fallback: "lost the edge"}}}, false)
 	for _, d := range []time.Duration{30e6, 10e6, 20e6} {
-		row.times = append(row.times, d)
-		row.account(nodes.InferReport{Hosts: []nodes.HostReport{{Host: "device", Compute: 5e6, Sent: 1000, Received: 8}, {Host: "edge", Compute: 1e6, Fallback: "lost the cloud"}}})
+		row.account(nodes.InferReport{Elapsed: d, Hosts: []nodes.HostReport{
+			{Host: "device", Compute: 5e6, Sent: 1000, Received: 8, Fallback: "lost the edge"}, {Host: "cloud", Compute: 1e6}}}, true)
 	}
 	row.finish()
-	if row.P50 != 20 || row.Fallbacks != 3 || len(row.Links) != 1 || row.Links[0].Up != 1000 || row.Work[0].Compute != 5 || row.Work[0].Predicted != 4 {
+	if row.P50 != 20 || len(row.Times) != 3 || row.Elsewhere != 3 || row.Locally != 1 || row.Fallbacks != 4 ||
+		len(row.Links) != 1 || row.Links[0].Up != 1000 || row.Work[0].Compute != 5 || row.Work[0].Predicted != 4 {
 		t.Errorf("got %+v", row)
 	}
-	var out bytes.Buffer
-	Result{Rows: []Row{row, {Scene: "private", Strategy: "cloud-only", Infeasible: "raw"}, {Scene: "private", Strategy: "cleave", Sent: 2, Answered: 1, Wrong: 1, Lost: 1}}}.Print(&out)
-	for _, want := range []string{"20.0 ms", "device–edge 1.00KB/8B", "3 of 3 bit for bit", "not allowed", "0 right, 1 wrong, 0 refused, 1 lost"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("the table lacks %q:\n%s", want, out.String())
+}
+
+// TestFinished: at which host a request ended whose next host failed.
+func TestFinished(t *testing.T) {
+	late, fine := nodes.HostReport{Fallback: "late"}, nodes.HostReport{}
+	for _, c := range []struct {
+		hosts []nodes.HostReport
+		want  Finish
+	}{
+		{nil, ""},
+		{[]nodes.HostReport{fine, fine}, ""},
+		{[]nodes.HostReport{late}, Locally},
+		{[]nodes.HostReport{late, fine}, Elsewhere},
+		{[]nodes.HostReport{fine, late}, Locally},
+	} {
+		if got := finished(nodes.InferReport{Hosts: c.hosts}); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.hosts, got, c.want)
 		}
 	}
 }

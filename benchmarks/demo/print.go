@@ -3,6 +3,8 @@ package demo
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,142 +12,243 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 
 	"github.com/cleaveml/cleave/benchmarks"
-	"github.com/cleaveml/cleave/benchmarks/lab"
+	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
 )
 
-// describe says what was measured and what was decided.
-func (d *demo) describe(s lab.Scene, plan nodes.PlanReply) {
+// sayMeasured says what was measured of hosts and links.
+func (d *Demo) sayMeasured(state nodes.StreamState) {
 	d.Say("")
-	d.Say("scene %s: %s", s.Name, s.About)
-	if len(d.result.Rows) == 0 {
-		d.Say("")
-		for i, h := range plan.Problem.Hosts {
-			d.Say("  %-7s takes %7.1f ms for the whole network (%s, slowed down ×%g)", h.ID, ms(plan.Profiles[i].Whole), h.Tier, d.Lab.Hosts[i].Slowdown)
-		}
-		for i, from := range plan.Problem.Hosts {
-			for k := i + 1; k < len(plan.Problem.Hosts); k++ {
-				up, down := plan.Problem.Links[i][k], plan.Problem.Links[k][i]
-				d.Say("  %-6s – %-6s %6.2f Mbps up, %6.2f down, RTT %5.1f ms  (emulated: %s)", from.ID, plan.Problem.Hosts[k].ID,
-					mbps(up.Rate), mbps(down.Rate), ms(up.Latency+down.Latency), emulated(s.Links, from.ID, plan.Problem.Hosts[k].ID))
-			}
+	for _, h := range d.Lab.Hosts {
+		i := slices.IndexFunc(state.Hosts, func(x nodes.HostState) bool { return x.ID == h.Name })
+		d.Say("  %-7s takes %7.1f ms for the whole network (%s, slowed down ×%g)", h.Name, ms(state.Hosts[i].Whole), h.Tier, h.Slowdown)
+	}
+	for _, l := range d.links {
+		up, ok := direction(state.Links, l.A, l.B)
+		down, ok2 := direction(state.Links, l.B, l.A)
+		if ok && ok2 {
+			d.Say("  %-6s – %-6s %6.2f Mbps up, %6.2f down, RTT %5.1f ms  (emulated: %g/%g, %v)",
+				l.A, l.B, mbps(up.Rate), mbps(down.Rate), ms(up.RTT), l.Up, l.Down, l.RTT)
 		}
 	}
-	d.Say("")
-	for line := range strings.Lines(plan.Chosen.Picture(plan.Problem)) {
-		d.Say("  %s", strings.TrimRight(line, "\n"))
-	}
-	if !plan.Chosen.Split() {
-		d.Say("  Splitting does not pay here, so the network runs in one piece.")
-	}
-	var barred []string
-	for _, f := range plan.Fixed {
-		if f.Infeasible != "" {
-			barred = append(barred, f.Strategy)
+	d.Say("  %d plans to choose from", len(state.Candidates))
+}
+
+func direction(links []nodes.LinkState, from, to partition.HostID) (nodes.LinkState, bool) {
+	for _, l := range links {
+		if l.From == from && l.To == to {
+			return l, true
 		}
 	}
-	if len(barred) > 0 && s.RawStays {
-		d.Say("  %s: not allowed, for raw input would leave the device.", strings.Join(barred, ", "))
-	}
+	return nodes.LinkState{}, false
 }
 
 func mbps(r partition.BitsPerSecond) float64 { return float64(r / partition.Mbps) }
 
-func emulated(links []lab.Link, a, b partition.HostID) string {
-	for _, l := range links {
-		if l.A == a && l.B == b {
-			return fmt.Sprintf("%g/%g, %v", l.Up, l.Down, l.RTT)
-		}
+// sayPlan draws the stream's plan.
+func (d *Demo) sayPlan(state nodes.StreamState) {
+	var names partition.Problem // all that a picture takes from it
+	for _, op := range d.Graph.Ops {
+		names.Ops = append(names.Ops, partition.Op{Name: op.Name})
 	}
-	return "–"
-}
-
-// finish computes a row's statistics.
-func (row *Row) finish() {
-	row.P50, row.P95 = ms(benchmarks.Quantile(row.times, 0.5)), ms(benchmarks.Quantile(row.times, 0.95))
-	for _, t := range row.times {
-		row.Samples = append(row.Samples, ms(t))
+	plan := present(state.Plan, d.opened, state)
+	lines := strings.Split(strings.TrimRight(plan.Picture(names), "\n"), "\n")
+	for _, line := range lines[:len(lines)-1] { // the sum is not what the scheduler goes by
+		d.Say("  %s", line)
 	}
-	row.Work = []Work{}
-	for _, st := range row.plan.Stages {
-		mid := func(of func(nodes.HostReport) time.Duration) float64 {
-			var d []time.Duration
-			for _, r := range row.reports[st.Host] {
-				d = append(d, of(r))
-			}
-			return ms(benchmarks.Quantile(d, 0.5))
-		}
-		w := Work{
-			Host: st.Host, Predicted: ms(st.Compute),
-			P50:     mid(func(r nodes.HostReport) time.Duration { return r.Queue + r.Decode + r.Compute + r.Encode }),
-			Queue:   mid(func(r nodes.HostReport) time.Duration { return r.Queue }),
-			Decode:  mid(func(r nodes.HostReport) time.Duration { return r.Decode }),
-			Compute: mid(func(r nodes.HostReport) time.Duration { return r.Compute }),
-			Encode:  mid(func(r nodes.HostReport) time.Duration { return r.Encode }),
-		}
-		for _, hops := range [][]partition.Hop{row.plan.Hops, row.plan.Back} {
-			for _, h := range hops {
-				if h.From == st.Host {
-					w.Predicted += ms(h.Encode)
-				}
-				if h.To == st.Host {
-					w.Predicted += ms(h.Decode)
-				}
-			}
-		}
-		row.Work = append(row.Work, w)
+	d.Say("  predicted now: %.1f ms", ms(plan.Total))
+	if !plan.Split() {
+		d.Say("  Splitting does not pay here, so the network runs in one piece.")
 	}
 }
 
-// Print writes the final table.
+// present gives a plan, whose times are of the links and loads when the stream
+// was opened, those of now.
+func present(plan partition.Plan, opened, now nodes.StreamState) partition.Plan {
+	plan.Stages = slices.Clone(plan.Stages)
+	for i := range plan.Stages {
+		st := &plan.Stages[i]
+		k := slices.IndexFunc(now.Hosts, func(h nodes.HostState) bool { return h.ID == st.Host })
+		if k >= 0 && now.Hosts[k].Heavier > 0 {
+			st.Compute = time.Duration(float64(st.Compute) * now.Hosts[k].Heavier)
+		}
+	}
+	hops := func(hops []partition.Hop) []partition.Hop {
+		hops = slices.Clone(hops)
+		for i := range hops {
+			h := &hops[i]
+			before, ok := direction(opened.Links, h.From, h.To)
+			after, ok2 := direction(now.Links, h.From, h.To)
+			if ok && ok2 && before.Rate > 0 && after.Rate > 0 {
+				h.Transfer += transfer(after, h.Bytes()) - transfer(before, h.Bytes())
+			}
+		}
+		return hops
+	}
+	plan.Hops, plan.Back = hops(plan.Hops), hops(plan.Back)
+	return plan
+}
+
+// transfer is the part of a message's time that the rate and the way make.
+func transfer(l nodes.LinkState, size tensor.Bytes) time.Duration {
+	return partition.Link{Rate: l.Rate, Latency: l.RTT / 2}.Transfer(size)
+}
+
+// inFlight says how the requests under way at a kill ended.
+func (s SceneRow) inFlight() string {
+	return fmt.Sprintf("%d requests were under way, %d of them were answered", s.InFlight, s.InFlight-s.InFlightLost)
+}
+
+// strategies are the columns of the table of latencies.
+var strategies = []string{Cleave, "device-only", "edge-only", "cloud-only"}
+
+// Print writes the final tables, at most 140 columns wide.
 func (r Result) Print(w io.Writer) {
+	fmt.Fprintln(w, "latency in ms, p50 / p95")
+	t := newTable(w)
+	head := table.Row{"scene", "Cleave runs"}
+	var right []int
+	for i, s := range strategies {
+		head = append(head, s)
+		right = append(right, i+3)
+	}
+	t.AppendHeader(append(head, "p50 ÷ best", "replanned after"))
+	alignRight(t, append(right, len(head)+1, len(head)+2))
+	for _, s := range r.Scenes {
+		row := table.Row{s.Scene, runs(s.plan)}
+		for _, name := range strategies {
+			cell := "–"
+			if x, ok := r.Find(s.Scene, name); ok && x.P50 > 0 {
+				cell = millis(x.P50) + " / " + millis(x.P95)
+			}
+			row = append(row, cell)
+		}
+		t.AppendRow(append(row, or(s.Over > 0, fmt.Sprintf("%.2f", s.Over)), or(s.Replanned, fmt.Sprintf("%.1f s", s.Replan))))
+	}
+	t.Render()
+
+	fmt.Fprintln(w, "\nrequests of all strategies; tensors that crossed the links for one request of Cleave")
+	t = newTable(w)
+	t.AppendHeader(table.Row{"scene", "sent", "answered", "refused", "lost", "wrong", "elsewhere", "locally", "switches", "Cleave sent, there/back", "answers"})
+	alignRight(t, []int{2, 3, 4, 5, 6, 7, 8, 9})
+	for _, s := range r.Scenes {
+		sum := r.total(s.Scene)
+		ours, _ := r.Find(s.Scene, Cleave)
+		t.AppendRow(table.Row{s.Scene, sum.Sent, sum.Answered, sum.Refused, sum.Lost, sum.Wrong, sum.Elsewhere, sum.Locally,
+			len(s.Switches), ours.traffic(), sum.verdict()})
+	}
+	t.Render()
+	for _, s := range r.Scenes {
+		if s.killed {
+			fmt.Fprintf(w, "at the kill: %s\n", s.inFlight())
+		}
+	}
+}
+
+// PrintFigures writes the figures, one on a line, with their goals.
+func PrintFigures(w io.Writer, figures []benchmarks.Figure) {
+	for _, f := range figures {
+		sign, verdict := "≤", "holds"
+		if f.Better == benchmarks.Higher {
+			sign = "≥"
+		}
+		if !f.Holds {
+			verdict = "missed"
+		}
+		fmt.Fprintf(w, "%-32s %8s %-9s goal %s %-5g %s\n", f.Name, strconv.FormatFloat(f.Value, 'g', 3, 64), f.Unit, sign, *f.Goal, verdict)
+	}
+}
+
+func newTable(w io.Writer) table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	style := table.StyleLight
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
-	t.AppendHeader(table.Row{"scene", "strategy", "predicted", "p50", "p95", "on the links, there/back", "answers"})
-	right := func(n int) table.ColumnConfig {
-		return table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight}
-	}
-	t.SetColumnConfigs([]table.ColumnConfig{right(3), right(4), right(5)})
-	scene := ""
-	for _, row := range r.Rows {
-		if scene != "" && scene != row.Scene {
-			t.AppendSeparator()
-		}
-		scene = row.Scene
-		if row.Infeasible != "" {
-			t.AppendRow(table.Row{row.Scene, row.Strategy, "–", "–", "–", "not allowed", ""})
-			continue
-		}
-		t.AppendRow(table.Row{row.Scene, row.Strategy, millis(row.Predicted), millis(row.P50), millis(row.P95), row.traffic(), row.verdict()})
-	}
-	t.Render()
+	return t
 }
 
-func millis(v float64) string { return fmt.Sprintf("%.1f ms", v) }
+func alignRight(t table.Writer, columns []int) {
+	var configs []table.ColumnConfig
+	for _, n := range columns {
+		configs = append(configs, table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight})
+	}
+	t.SetColumnConfigs(configs)
+}
+
+func or(has bool, text string) string {
+	if !has {
+		return "–"
+	}
+	return text
+}
+
+func millis(v float64) string {
+	if v >= 1000 {
+		return fmt.Sprintf("%.0f", v)
+	}
+	return fmt.Sprintf("%.1f", v)
+}
+
+// total adds the strategies of a scene up.
+func (r Result) total(scene string) Row {
+	var sum Row
+	for _, x := range r.Rows {
+		if x.Scene != scene {
+			continue
+		}
+		sum.Sent += x.Sent
+		sum.Answered += x.Answered
+		sum.Refused += x.Refused
+		sum.Lost += x.Lost
+		sum.Wrong += x.Wrong
+		sum.Elsewhere += x.Elsewhere
+		sum.Locally += x.Locally
+		sum.Drift = max(sum.Drift, x.Drift)
+		sum.lossy = sum.lossy || x.lossy
+	}
+	return sum
+}
+
+// runs says in a few words what a plan does: "all on edge", "device 35 → edge
+// 40 ops".
+func runs(p partition.Plan) string {
+	var parts []string
+	for _, st := range p.Stages {
+		if len(st.Ops) > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", st.Host, len(st.Ops)))
+		}
+	}
+	switch len(parts) {
+	case 0:
+		return "–"
+	case 1:
+		host, _, _ := strings.Cut(parts[0], " ")
+		return "all on " + host
+	}
+	return strings.Join(parts, " → ") + " ops"
+}
 
 func (row Row) traffic() string {
 	var parts []string
 	for _, l := range row.Links {
 		parts = append(parts, fmt.Sprintf("%s–%s %v/%v", l.From, l.To, l.Up, l.Down))
 	}
-	if len(parts) == 0 {
-		return "nothing"
-	}
-	return strings.Join(parts, ", ")
+	return or(len(parts) > 0, strings.Join(parts, "\n"))
 }
 
+// verdict says how close the answers were to the uncut network's.
 func (row Row) verdict() string {
 	switch {
-	case row.Lost > 0 || row.Wrong > 0 || row.Refused > 0:
-		return fmt.Sprintf("%d right, %d wrong, %d refused, %d lost", row.Answered-row.Wrong, row.Wrong, row.Refused, row.Lost)
-	case lossy(row.plan):
-		return fmt.Sprintf("%d of %d say the same, drift %.0e", row.Answered, row.Sent, row.Drift)
+	case row.Wrong > 0:
+		return fmt.Sprintf("%d wrong", row.Wrong)
+	case row.Answered == 0:
+		return "–"
+	case row.lossy:
+		return fmt.Sprintf("alike, drift %.0e", row.Drift)
 	case row.Drift == 0:
-		return fmt.Sprintf("%d of %d bit for bit", row.Answered, row.Sent)
+		return "bit for bit"
 	}
-	return fmt.Sprintf("%d of %d right, drift %.0e", row.Answered, row.Sent, row.Drift)
+	return fmt.Sprintf("right, drift %.0e", row.Drift)
 }

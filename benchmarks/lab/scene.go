@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,12 +37,18 @@ func linksFrom(links []Link, host partition.HostID) []cluster.EmulatedLink {
 	return out
 }
 
-// Scene is a network for device, edge and cloud, and the rules that hold.
+// Scene is a network for device, edge and cloud, the rules that hold, and what
+// happens when it begins.
 type Scene struct {
 	Name     string
 	About    string
-	Links    []Link
-	RawStays bool // policy raw-stays-on-device
+	Links    []Link // those of hosts that are down included
+	RawStays bool   // policy raw-stays-on-device
+	// Kill is the host that is ended at once, Restart the one that returns; ""
+	// for none.
+	Kill, Restart partition.HostID
+	// After is the scene that has to be played before; "" for none.
+	After string
 }
 
 func threeTier(edgeUp, edgeDown float64, edgeRTT time.Duration, cloudRTT time.Duration) []Link {
@@ -52,26 +59,46 @@ func threeTier(edgeUp, edgeDown float64, edgeRTT time.Duration, cloudRTT time.Du
 	}
 }
 
-// Scenes of the demo. The uplink rates are those that the field's papers use
-// for Wi-Fi (Kang et al. 2017, Neurosurgeon).
+// Scenes of the demo, in the order of the story; the first is where it starts.
+// The uplink rates are those that the field's papers use for Wi-Fi, LTE and
+// 3G (Kang et al. 2017, Neurosurgeon).
 func Scenes() []Scene {
 	wifi := threeTier(18.88, 40, 5*time.Millisecond, 40*time.Millisecond)
+	lte := threeTier(5.85, 15, 30*time.Millisecond, 60*time.Millisecond)
+	umts := threeTier(1.1, 2, 80*time.Millisecond, 110*time.Millisecond)
 	return []Scene{
 		{Name: "wifi", About: "the device is on Wi-Fi, the edge server near, the cloud 40 ms away", Links: wifi},
-		{Name: "private", About: "as wifi, and the policy raw-stays-on-device holds", Links: wifi, RawStays: true},
+		{Name: "lte", About: "the device drives away: LTE", Links: lte},
+		{Name: "umts", About: "it drives further away: 3G", Links: umts},
+		{Name: "private", About: "back on Wi-Fi, and the policy raw-stays-on-device holds", Links: wifi, RawStays: true},
+		{Name: "edge-down", About: "the policy is lifted, and the edge server dies under load", Links: wifi, Kill: "edge"},
+		{Name: "edge-back", About: "the edge server returns, at another address", Links: wifi, Restart: "edge", After: "edge-down"},
 	}
 }
 
-// FindScene returns the scene of that name.
-func FindScene(name string) (Scene, error) {
-	var names []string
-	for _, s := range Scenes() {
-		if s.Name == name {
-			return s, nil
-		}
-		names = append(names, s.Name)
+// ChooseScenes returns the named scenes and those that have to come before
+// them, in the order of the story, each once; all when there are no names.
+func ChooseScenes(names ...string) ([]Scene, error) {
+	all := Scenes()
+	if len(names) == 0 {
+		return all, nil
 	}
-	return Scene{}, fmt.Errorf("no scene is called %q; there are %s", name, strings.Join(names, ", "))
+	var known []string
+	for _, s := range all {
+		known = append(known, s.Name)
+	}
+	chosen := map[string]bool{}
+	for _, name := range names {
+		for name != "" {
+			i := slices.Index(known, name)
+			if i < 0 {
+				return nil, fmt.Errorf("no scene is called %q; there are %s", name, strings.Join(known, ", "))
+			}
+			chosen[name] = true
+			name = all[i].After
+		}
+	}
+	return slices.DeleteFunc(all, func(s Scene) bool { return !chosen[s.Name] }), nil
 }
 
 // ThreeTiers are the demo's hosts at the given slowdowns.

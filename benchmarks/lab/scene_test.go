@@ -2,6 +2,7 @@ package lab
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,17 +27,19 @@ func TestLinksFrom(t *testing.T) {
 	}
 }
 
-// TestScenes: every scene joins the demo's hosts with links that can be.
+// TestScenes: every scene joins the demo's hosts with links that can be, and
+// what happens in it happens to one of them.
 func TestScenes(t *testing.T) {
-	hosts := map[partition.HostID]bool{}
+	hosts := map[partition.HostID]bool{"": true}
 	for _, h := range ThreeTiers(16, 2, 1) {
 		hosts[h.Name] = true
 	}
+	played := map[string]bool{"": true}
 	for _, s := range Scenes() {
-		found, err := FindScene(s.Name)
-		if err != nil || !reflect.DeepEqual(found, s) || s.About == "" {
-			t.Errorf("scene %q: found %+v, %v", s.Name, found, err)
+		if s.Name == "" || s.About == "" || played[s.Name] || !played[s.After] || !hosts[s.Kill] || !hosts[s.Restart] {
+			t.Errorf("scene %+v", s)
 		}
+		played[s.Name] = true
 		seen := map[[2]partition.HostID]bool{}
 		for _, l := range s.Links {
 			if !hosts[l.A] || !hosts[l.B] || l.A == l.B || !(l.Up > 0) || !(l.Down > 0) || l.RTT < 0 {
@@ -48,10 +51,32 @@ func TestScenes(t *testing.T) {
 			seen[[2]partition.HostID{l.A, l.B}] = true
 		}
 	}
-	if s, err := FindScene("private"); err != nil || !s.RawStays {
-		t.Errorf("private: %+v, %v", s, err)
+}
+
+// TestChooseScenes: in the order of the story, each once, with what has to
+// come before.
+func TestChooseScenes(t *testing.T) {
+	for _, c := range []struct {
+		names string
+		want  string
+	}{
+		{"", "wifi lte umts private edge-down edge-back"},
+		{"wifi", "wifi"},
+		{"private lte private", "lte private"},
+		{"edge-back", "edge-down edge-back"},
+		{"edge-back wifi", "wifi edge-down edge-back"},
+	} {
+		scenes, err := ChooseScenes(strings.Fields(c.names)...)
+		var got []string
+		for _, s := range scenes {
+			got = append(got, s.Name)
+		}
+		if err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%q: %v, %v, want %s", c.names, got, err, c.want)
+		}
 	}
-	if _, err := FindScene("moon"); err == nil || err.Error() != `no scene is called "moon"; there are wifi, private` {
+	const want = `no scene is called "moon"; there are wifi, lte, umts, private, edge-down, edge-back`
+	if _, err := ChooseScenes("wifi", "moon"); err == nil || err.Error() != want {
 		t.Errorf("moon: %v", err)
 	}
 }

@@ -1,0 +1,334 @@
+package demo
+
+import (
+	"math"
+	"time"
+
+	"github.com/cleaveml/cleave/benchmarks"
+	"github.com/cleaveml/cleave/models/pipeline"
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/nodes"
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
+)
+
+// Cleave is the strategy of the stream: whatever is best now.
+const Cleave = "cleave"
+
+// Outcome of one request.
+type Outcome string
+
+// The outcomes. Lost: by its deadline neither an answer nor a typed refusal.
+const (
+	Answered Outcome = "answered"
+	Refused  Outcome = "refused"
+	Lost     Outcome = "lost"
+)
+
+// Row is one strategy in one scene.
+type Row struct {
+	Kind       string  `json:"kind"` // "strategy"
+	Scene      string  `json:"scene"`
+	Strategy   string  `json:"strategy"`
+	Infeasible string  `json:"infeasible,omitempty"`
+	Plan       string  `json:"plan,omitempty"` // of the stream: when it had settled
+	Split      bool    `json:"split"`
+	Predicted  float64 `json:"predicted_ms"` // 0: not for the links of this scene
+	// P50 and P95 are of the samples that are not Settling.
+	P50       float64   `json:"p50_ms"`
+	P95       float64   `json:"p95_ms"`
+	Links     []Traffic `json:"links"`
+	Sent      int       `json:"sent"`
+	Answered  int       `json:"answered"`
+	Refused   int       `json:"refused"`
+	Lost      int       `json:"lost"`
+	Wrong     int       `json:"wrong"`
+	Fallbacks int       `json:"fallbacks"` // Elsewhere + Locally
+	Elsewhere int       `json:"finished_elsewhere"`
+	Locally   int       `json:"finished_locally"`
+	Drift     float64   `json:"drift"`
+	// Times are the latencies that count, Samples all requests.
+	Times   []float64 `json:"samples_ms"`
+	Samples []Sample  `json:"samples"`
+	Work    []Work    `json:"work"`
+
+	plan    partition.Plan // of a fixed strategy, or of the stream when it had settled
+	epoch   uint64         // of a fixed strategy
+	lossy   bool           // an answer came by lossy codecs
+	times   []time.Duration
+	reports map[partition.HostID][]nodes.HostReport
+}
+
+// Sample is one request.
+type Sample struct {
+	At      float64 `json:"at_s"` // when it was sent, since the stream was opened
+	Latency float64 `json:"ms"`   // 0 without an answer
+	Outcome Outcome `json:"outcome"`
+	// Settling: sent while the stream was finding its plan after a change, or to
+	// warm up.
+	Settling bool            `json:"settling,omitempty"`
+	Wrong    bool            `json:"wrong,omitempty"`
+	Epoch    scheduler.Epoch `json:"epoch,omitempty"` // of requests of the stream
+	Finished Finish          `json:"finished,omitempty"`
+
+	sent, done time.Time
+}
+
+// Finish says where a request ended whose next host failed; "" where none did.
+type Finish string
+
+// The places: another host, or the one that held the tensors.
+const (
+	Elsewhere Finish = "elsewhere"
+	Locally   Finish = "locally"
+)
+
+// Work is what one host spent on a request, queue, decoding, segment and
+// encoding together: predicted, and the median of what it was.
+type Work struct {
+	Host      partition.HostID `json:"host"`
+	Predicted float64          `json:"predicted_ms"`
+	P50       float64          `json:"p50_ms"`
+	// Queue, Decode, Compute and Encode are the medians of its parts.
+	Queue   float64 `json:"queue_ms"`
+	Decode  float64 `json:"decode_ms"`
+	Compute float64 `json:"compute_ms"`
+	Encode  float64 `json:"encode_ms"`
+}
+
+// Traffic is the encoded tensor bytes of one request on one link.
+type Traffic struct {
+	From partition.HostID `json:"from"`
+	To   partition.HostID `json:"to"`
+	Up   tensor.Bytes     `json:"up"`
+	Down tensor.Bytes     `json:"down"`
+}
+
+// SceneRow is one scene. Times in seconds are since the stream was opened.
+type SceneRow struct {
+	Kind     string `json:"kind"` // "scene"
+	Scene    string `json:"scene"`
+	About    string `json:"about"`
+	Links    []Link `json:"links"`
+	RawStays bool   `json:"raw_stays"`
+	// The scene lasted from Start to End; from Settled on samples count.
+	Start   float64  `json:"start_s"`
+	Settled float64  `json:"settled_s"`
+	End     float64  `json:"end_s"`
+	Changes []Change `json:"changes"`
+	// Replanned: a change changed the plan; Replan is the longest that it took.
+	Replanned bool     `json:"replanned"`
+	Replan    float64  `json:"replan_seconds"`
+	Switches  []Switch `json:"switches"`
+	// Late counts the switches after the stream had settled.
+	Late      int     `json:"late_switches"`
+	Plan      string  `json:"plan"`
+	Predicted float64 `json:"predicted_ms"`
+	// Best is the fixed strategy with the least p50, Over the stream's p50 over
+	// that; "" and 0 when there is none.
+	Best string  `json:"best_fixed"`
+	Over float64 `json:"p50_over_best_fixed"`
+	// Requests of the stream under way when a host was killed, and those of them
+	// that nobody answered.
+	InFlight     int `json:"kill_inflight"`
+	InFlightLost int `json:"kill_inflight_lost"`
+
+	plan   partition.Plan
+	killed bool
+}
+
+// Link is an emulated link of a scene.
+type Link struct {
+	A    partition.HostID `json:"a"`
+	B    partition.HostID `json:"b"`
+	Up   float64          `json:"up_mbps"`
+	Down float64          `json:"down_mbps"`
+	RTT  float64          `json:"rtt_ms"`
+}
+
+// Change is something that happens in a scene.
+type Change struct {
+	At   float64 `json:"at_s"`
+	What string  `json:"what"`
+	// Replan is the time from At to the first request by the plan that the
+	// stream then kept, if that was another one than before.
+	Replanned bool    `json:"replanned"`
+	Replan    float64 `json:"replan_seconds"`
+}
+
+// Switch is a change of the stream's plan.
+type Switch struct {
+	At        float64 `json:"at_s"`
+	From      string  `json:"from"`
+	To        string  `json:"to"`
+	Predicted float64 `json:"predicted_ms"`
+	Before    float64 `json:"before_ms"`
+	Reason    string  `json:"reason"`
+}
+
+// Result of a demo.
+type Result struct {
+	Rows   []Row
+	Scenes []SceneRow
+	// First is the stream's answer to the first frame.
+	First pipeline.Answer
+}
+
+// Lost counts requests without an answer or a typed refusal by their deadline.
+func (r Result) Lost() int { return r.sum(func(x Row) int { return x.Lost }) }
+
+// Wrong counts answers that differ from the uncut network's.
+func (r Result) Wrong() int { return r.sum(func(x Row) int { return x.Wrong }) }
+
+// Refused counts requests that ended with a typed refusal.
+func (r Result) Refused() int { return r.sum(func(x Row) int { return x.Refused }) }
+
+func (r Result) sum(of func(Row) int) int {
+	n := 0
+	for _, row := range r.Rows {
+		n += of(row)
+	}
+	return n
+}
+
+// Find returns the row of a strategy in a scene.
+func (r Result) Find(scene, strategy string) (Row, bool) {
+	for _, row := range r.Rows {
+		if row.Scene == scene && row.Strategy == strategy {
+			return row, true
+		}
+	}
+	return Row{}, false
+}
+
+// Figures of a run, with their goals.
+func (r Result) Figures() []benchmarks.Figure {
+	lower := func(name string, value float64, unit string, goal float64) benchmarks.Figure {
+		return benchmarks.NewFigure(name, value, unit, benchmarks.Lower, goal)
+	}
+	switches, replan, worst, killed, inFlight, lost := 0, 0.0, math.NaN(), false, 0, 0
+	for _, s := range r.Scenes {
+		switches += len(s.Switches)
+		replan = max(replan, s.Replan)
+		if s.Over > 0 {
+			worst = max(s.Over, either(worst, 0))
+		}
+		killed = killed || s.killed
+		inFlight, lost = inFlight+s.InFlight, lost+s.InFlightLost
+	}
+	figures := []benchmarks.Figure{
+		lower("lost", float64(r.Lost()), "requests", 0),
+		lower("wrong", float64(r.Wrong()), "answers", 0),
+		lower("refused", float64(r.Refused()), "requests", 0),
+		lower("p50_over_best_fixed_worst_scene", worst, "ratio", 1.10),
+	}
+	ours, ok := r.Find("private", Cleave)
+	alone, ok2 := r.Find("private", "device-only")
+	if ok && ok2 && len(ours.Times) > 0 && len(alone.Times) > 0 {
+		split := 0.0
+		if ours.Split {
+			split = 1
+		}
+		figures = append(figures, benchmarks.NewFigure("private_is_split", split, "bool", benchmarks.Higher, 1),
+			lower("private_p50_over_device_only", ours.P50/alone.P50, "ratio", 0.92))
+	}
+	figures = append(figures, lower("replan_seconds_max", replan, "s", 3), lower("switches", float64(switches), "switches", 8))
+	if killed {
+		figures = append(figures, benchmarks.NewFigure("kill_inflight", float64(inFlight), "requests", benchmarks.Higher, 1),
+			lower("kill_inflight_lost", float64(lost), "requests", 0))
+	}
+	return figures
+}
+
+// either is x, or otherwise when x is no number.
+func either(x, otherwise float64) float64 {
+	if math.IsNaN(x) {
+		return otherwise
+	}
+	return x
+}
+
+// account notes an answer: what crossed the links, what hosts spent and where
+// it was finished.
+func (row *Row) account(report nodes.InferReport, counts bool) {
+	if counts {
+		row.Links = row.Links[:0]
+		row.times = append(row.times, report.Elapsed)
+		if row.reports == nil {
+			row.reports = map[partition.HostID][]nodes.HostReport{}
+		}
+	}
+	for i, h := range report.Hosts {
+		if counts && i+1 < len(report.Hosts) {
+			row.Links = append(row.Links, Traffic{From: h.Host, To: report.Hosts[i+1].Host, Up: h.Sent, Down: h.Received})
+		}
+		if counts {
+			row.reports[h.Host] = append(row.reports[h.Host], h)
+		}
+	}
+	switch finished(report) {
+	case Elsewhere:
+		row.Elsewhere++
+	case Locally:
+		row.Locally++
+	}
+	row.Fallbacks = row.Elsewhere + row.Locally
+}
+
+// finished says where a request ended whose next host failed.
+func finished(report nodes.InferReport) Finish {
+	at := Finish("")
+	for i, h := range report.Hosts {
+		switch {
+		case h.Fallback == "":
+		case i+1 < len(report.Hosts):
+			at = Elsewhere
+		default:
+			at = Locally
+		}
+	}
+	return at
+}
+
+// finish computes a row's statistics.
+func (row *Row) finish() {
+	row.P50, row.P95 = ms(benchmarks.Quantile(row.times, 0.5)), ms(benchmarks.Quantile(row.times, 0.95))
+	row.Times, row.Work = []float64{}, []Work{}
+	for _, t := range row.times {
+		row.Times = append(row.Times, ms(t))
+	}
+	if row.Links == nil {
+		row.Links = []Traffic{}
+	}
+	if row.Samples == nil {
+		row.Samples = []Sample{}
+	}
+	for _, st := range row.plan.Stages {
+		mid := func(of func(nodes.HostReport) time.Duration) float64 {
+			var d []time.Duration
+			for _, r := range row.reports[st.Host] {
+				d = append(d, of(r))
+			}
+			return ms(benchmarks.Quantile(d, 0.5))
+		}
+		w := Work{
+			Host: st.Host, Predicted: ms(st.Compute),
+			P50:     mid(func(r nodes.HostReport) time.Duration { return r.Queue + r.Decode + r.Compute + r.Encode }),
+			Queue:   mid(func(r nodes.HostReport) time.Duration { return r.Queue }),
+			Decode:  mid(func(r nodes.HostReport) time.Duration { return r.Decode }),
+			Compute: mid(func(r nodes.HostReport) time.Duration { return r.Compute }),
+			Encode:  mid(func(r nodes.HostReport) time.Duration { return r.Encode }),
+		}
+		for _, hops := range [][]partition.Hop{row.plan.Hops, row.plan.Back} {
+			for _, h := range hops {
+				if h.From == st.Host {
+					w.Predicted += ms(h.Encode)
+				}
+				if h.To == st.Host {
+					w.Predicted += ms(h.Decode)
+				}
+			}
+		}
+		row.Work = append(row.Work, w)
+	}
+}
