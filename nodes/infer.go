@@ -275,7 +275,9 @@ func (a *Agent) Infer(ctx context.Context, epoch uint64, input Values) (Values, 
 	if err != nil {
 		return nil, InferReport{}, err
 	}
-	return answers, InferReport{Epoch: epoch, Elapsed: time.Since(start), Hosts: reports}, nil
+	report := InferReport{Epoch: epoch, Elapsed: time.Since(start), Hosts: reports}
+	a.steering.step(a.learned(report)...) // streams use the same links
+	return answers, report, nil
 }
 
 func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.Frame, error) {

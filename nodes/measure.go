@@ -146,8 +146,12 @@ func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, err
 // more than one to fill it, and until it does the rate is a lower bound.
 const probes = 3
 
-// pings is how often the way there and back is measured; the median counts.
-const pings = 9
+// pings is how often the way there and back is measured, pingsAgain when it was
+// before; the median counts.
+const (
+	pings      = 9
+	pingsAgain = 3
+)
 
 // measureLinks probes the links to the given hosts, one after the other.
 // Those that do not answer are left out.
@@ -185,8 +189,15 @@ func (a *Agent) measureLink(ctx context.Context, host partition.HostID) (Measure
 	if err != nil {
 		return MeasuredLink{}, a.failed("probe link", err)
 	}
+	a.mu.Lock()
+	_, again := a.links[linkKey{a.cfg.ID, host}]
+	a.mu.Unlock()
+	n := pings
+	if again {
+		n = pingsAgain
+	}
 	var trips []time.Duration
-	for range pings {
+	for range n {
 		start := time.Now()
 		reply, err := call(ctx, conn, request{kind: kindPing}, nil)
 		if err != nil {

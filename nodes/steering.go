@@ -64,7 +64,8 @@ type load struct {
 }
 
 const (
-	firstRuns     = 2 // of an epoch, on cold sessions: they say nothing of its speed
+	staleLink     = 30 * time.Second // transfers refresh links that are in use
+	firstRuns     = 2                // of an epoch, on cold sessions: they say nothing of its speed
 	tick          = time.Second
 	switchesKept  = 64
 	warmTimeout   = 60 * time.Second
@@ -73,7 +74,7 @@ const (
 )
 
 func newSteering(a *Agent) (*steering, error) {
-	core, err := scheduler.New(scheduler.Config{Self: a.cfg.ID})
+	core, err := scheduler.New(scheduler.Config{Self: a.cfg.ID, Stale: staleLink})
 	if err != nil {
 		return nil, err
 	}

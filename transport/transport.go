@@ -87,8 +87,15 @@ type Links struct {
 	In  Estimate // from the peer to this host
 }
 
-// Event is something that happened to a connection: a PeerUp, PeerDown or
-// PeerRefused.
+// StreamRefused says that a peer sent what the protocol does not allow, a frame
+// beyond the limits for example. The stream was dropped, the connection stays.
+type StreamRefused struct {
+	Peer Peer
+	Err  error
+}
+
+// Event is something that happened to a connection: a PeerUp, PeerDown,
+// PeerRefused or StreamRefused.
 type Event interface{ event() }
 
 // PeerUp says that a connection is ready for use.
@@ -114,6 +121,8 @@ type PeerRefused struct {
 func (PeerUp) event()      {}
 func (PeerDown) event()    {}
 func (PeerRefused) event() {}
+
+func (StreamRefused) event() {}
 
 // Limits bounds what a peer may send. Zero fields mean the default.
 type Limits struct {

@@ -148,7 +148,9 @@ func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFla
 		return err
 	}
 	defer agent.Close()
-	r := &router{agent: agent, log: log}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r := &router{agent: agent, log: log, stop: stop}
 	endpoint, err := quic.Listen(quic.Config{
 		Identity: id, Addr: host.Listen, Build: "cleave " + version, Handler: r.handle, Datagram: r.datagram,
 		Observe: r.connection, WrapPacketConn: links.wrapper(),
@@ -175,6 +177,9 @@ func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFla
 	defer cancel()
 	if err := g.Leave(leaving); err != nil {
 		log.Info("left without a word", "err", err)
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
 	}
 	return nil
 }
@@ -230,6 +235,8 @@ func observe(log *slog.Logger) func(transport.Event) {
 			log.Debug("connected", "peer", e.Peer.ID, "addr", e.Peer.Addr, "dialed", e.Dialed)
 		case transport.PeerDown:
 			log.Info("connection ended", "peer", e.Peer.ID, "err", e.Err)
+		case transport.StreamRefused:
+			log.Warn("request refused", "peer", e.Peer.ID, "err", e.Err)
 		case transport.PeerRefused:
 			log.Warn("connection refused", "addr", e.Addr, "err", e.Err)
 		}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +22,7 @@ type router struct {
 	agent  *nodes.Agent
 	gossip atomic.Pointer[gossip.Gossip] // nil until it has started
 	log    *slog.Logger
+	stop   context.CancelCauseFunc // ends the agent
 }
 
 // handle serves a stream; it is the endpoint's transport.Handler.
@@ -70,6 +73,10 @@ func (r *router) member(e gossip.Event) {
 	case gossip.Left:
 		r.agent.Left(e.Host)
 	case gossip.SeedRefused:
+		if transport.KindOf(e.Err) == transport.Refused && strings.Contains(e.Err.Error(), "another host called") {
+			r.stop(fmt.Errorf("join %s: %w", e.Addr, e.Err)) // two of one name would only disturb each other
+			return
+		}
 		r.log.Warn("cannot join", "addr", e.Addr, "err", e.Err)
 	}
 }

@@ -118,6 +118,9 @@ func (c *conn) handle(s *stream) {
 	defer s.finish()
 	f, err := s.Receive(ctx)
 	if err != nil {
+		if transport.KindOf(err) == transport.Protocol {
+			c.e.cfg.Observe(transport.StreamRefused{Peer: c.peer, Err: err})
+		}
 		return
 	}
 	switch {

@@ -46,11 +46,21 @@ func (e *Endpoint) Probe(ctx context.Context, id partition.HostID) (transport.Li
 	if err != nil {
 		return transport.Links{}, err
 	}
+	before := c.isWarm()
 	rough, err := c.warmUp(ctx)
 	if err != nil {
 		return transport.Links{}, err
 	}
 	for i, down := range []bool{false, true} {
+		if before {
+			// The link may be another than when the windows were opened. What
+			// filled that one may clog this one for seconds: look first.
+			t, err := c.transfer(ctx, probe{Bytes: probeBurst, Down: down})
+			if err != nil {
+				return transport.Links{}, err
+			}
+			rough[i] = min(rough[i], 2*t.GoodputBps)
+		}
 		if err := c.measure(ctx, down, rough[i]); err != nil {
 			return transport.Links{}, err
 		}
@@ -103,6 +113,12 @@ func (c *conn) warmUp(ctx context.Context) (rough [2]float64, err error) {
 	return c.rough, nil
 }
 
+func (c *conn) isWarm() bool {
+	c.warm.Lock()
+	defer c.warm.Unlock()
+	return c.warmed
+}
+
 // opening is the state of one direction while its window opens.
 type opening struct {
 	burst   float64 // rate of a burst, bit/s: right to a factor of two
@@ -153,7 +169,7 @@ func (c *conn) warmRound(ctx context.Context, d *[2]opening) error {
 // with the one before, and feeds the last into the estimate.
 func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 	var t *passed
-	n := probeStart
+	n := probeBurst
 	for range measureRounds {
 		inFlight := goodput / 8 * c.qc.ConnectionStats().MinRTT.Seconds()
 		n = min(probeMost, max(n, int(goodput/8*probeSpan.Seconds()*1.4), int(2*inFlight)))
