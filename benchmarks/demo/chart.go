@@ -1,11 +1,13 @@
 package demo
 
 import (
+	"cmp"
 	"fmt"
 	"image/color"
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -42,6 +44,7 @@ var pens = map[string]pen{
 
 var (
 	bandColor   = color.RGBA{238, 240, 244, 255}
+	groundColor = color.RGBA{255, 255, 255, 255}
 	switchColor = color.RGBA{90, 90, 90, 255}
 	killColor   = color.RGBA{200, 30, 30, 255}
 )
@@ -56,19 +59,15 @@ const (
 // the stream's changes of plan as vertical lines, as svg or png.
 func (r Result) Chart(w io.Writer, format string) error {
 	p := plot.New()
-	p.Title.Text = "Latency of each request while the network, the rules and the cluster change"
-	p.Title.Padding = vg.Points(6)
+	p.Title.Text, p.Title.Padding = " ", vg.Points(8) // room for what scenery writes there
 	p.X.Label.Text = "seconds since the stream was opened"
 	p.Y.Label.Text = "latency, ms"
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, decades{}
-	p.Legend.Top, p.Legend.Left, p.Legend.Padding = false, true, vg.Points(2)
-	p.Legend.XOffs, p.Legend.YOffs = vg.Points(8), vg.Points(4)
-	for _, font := range []*font.Font{&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font,
-		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font, &p.Legend.TextStyle.Font} {
-		font.Typeface, font.Variant = "Liberation", "Sans"
+	for _, f := range []*font.Font{&p.Title.TextStyle.Font, &p.X.Label.TextStyle.Font, &p.Y.Label.TextStyle.Font,
+		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font} {
+		f.Typeface, f.Variant = "Liberation", "Sans"
 	}
-	scenery := &scenery{scenes: r.Scenes}
-	p.Add(scenery)
+	p.Add(scenery(r.Scenes))
 	low, high := math.Inf(1), 0.0
 	for i := len(strategies) - 1; i >= 0; i-- { // Cleave above the others
 		least, most, err := r.drawStrategy(p, strategies[i])
@@ -80,8 +79,7 @@ func (r Result) Chart(w io.Writer, format string) error {
 	if high == 0 {
 		return fmt.Errorf("chart: nothing was answered")
 	}
-	// Room for the legend below and the scenes' names above.
-	p.Y.Min, p.Y.Max = low/2.2, high*1.6
+	p.Y.Min, p.Y.Max = low/1.2, high*2.5 // room for names and labels above
 	if n := len(r.Scenes); n > 0 {
 		p.X.Min, p.X.Max = r.Scenes[0].Start, r.Scenes[n-1].End
 	}
@@ -97,7 +95,6 @@ func (r Result) Chart(w io.Writer, format string) error {
 // returns their least and greatest latency.
 func (r Result) drawStrategy(p *plot.Plot, name string) (low, high float64, err error) {
 	low = math.Inf(1)
-	var legend []plot.Thumbnailer
 	for _, row := range r.Rows {
 		if row.Strategy != name {
 			continue
@@ -120,25 +117,20 @@ func (r Result) drawStrategy(p *plot.Plot, name string) (low, high float64, err 
 		line.Color, line.Width = pen.color, pen.width
 		dots.Color, dots.Radius, dots.Shape = pen.color, pen.dot, draw.CircleGlyph{}
 		p.Add(line, dots)
-		legend = []plot.Thumbnailer{line, dots}
-	}
-	if legend != nil {
-		p.Legend.Add(name, legend...)
 	}
 	return low, high, nil
 }
 
-// scenery draws the scenes behind the curves.
-type scenery struct{ scenes []SceneRow }
+// scenery draws the scenes behind the curves, and above them what the chart
+// shows.
+type scenery []SceneRow
 
 // Plot implements plot.Plotter.
-func (s *scenery) Plot(c draw.Canvas, p *plot.Plot) {
+func (s scenery) Plot(c draw.Canvas, p *plot.Plot) {
 	x, _ := p.Transforms(&c)
-	small := p.X.Tick.Label
-	small.Font.Size = vg.Points(8)
 	name := p.X.Label.TextStyle
 	name.Font.Size, name.XAlign, name.YAlign = vg.Points(12), text.XCenter, text.YTop
-	for i, scene := range s.scenes {
+	for i, scene := range s {
 		left, right := x(scene.Start), x(scene.End)
 		if i%2 == 0 {
 			c.SetColor(bandColor)
@@ -146,39 +138,85 @@ func (s *scenery) Plot(c draw.Canvas, p *plot.Plot) {
 		}
 		c.FillText(name, vg.Point{X: (left + right) / 2, Y: c.Max.Y - vg.Points(4)}, scene.Scene)
 	}
+	small := p.X.Tick.Label
+	small.Font.Size = vg.Points(8.5)
 	l := labels{canvas: c, style: small, top: c.Max.Y - vg.Points(22)}
-	for _, scene := range s.scenes {
-		for _, ch := range scene.Changes {
-			if strings.HasPrefix(ch.What, "the agent") {
-				l.draw(x(ch.At), strings.TrimPrefix(ch.What, "the agent of "), killColor, nil)
-			}
-		}
-		for _, sw := range scene.Switches {
-			l.draw(x(sw.At), "→ "+hostsOf(sw.To), switchColor, []vg.Length{vg.Points(4), vg.Points(3)})
+	for _, scene := range s {
+		for _, e := range eventsOf(scene) {
+			l.draw(x(e.at), e)
 		}
 	}
+	legend(c, p.X.Label.TextStyle)
 }
 
-// labels draws vertical lines with a text along each, and moves a text away
-// from the one before it.
+// event is something at one moment that the chart marks.
+type event struct {
+	at     float64
+	what   string
+	color  color.Color
+	dashes []vg.Length
+}
+
+// eventsOf lists what happens to hosts and the changes of plan, in order.
+func eventsOf(s SceneRow) []event {
+	var out []event
+	for _, ch := range s.Changes {
+		if what, ok := strings.CutPrefix(ch.What, "the agent of "); ok {
+			out = append(out, event{ch.At, what, killColor, nil})
+		}
+	}
+	for _, sw := range s.Switches {
+		out = append(out, event{sw.At, "→ " + hostsOf(sw.To), switchColor, []vg.Length{vg.Points(4), vg.Points(3)}})
+	}
+	slices.SortStableFunc(out, func(a, b event) int { return cmp.Compare(a.at, b.at) })
+	return out
+}
+
+// legend writes above the curves what the colours and lines mean.
+func legend(c draw.Canvas, style text.Style) {
+	style.XAlign, style.YAlign, style.Font.Size = text.XLeft, text.YCenter, vg.Points(12)
+	at := vg.Point{X: c.Min.X, Y: c.Max.Y + vg.Points(14)}
+	const dash, space = 22, 6
+	entry := func(what string, line draw.LineStyle, dot vg.Length) {
+		c.StrokeLine2(line, at.X, at.Y, at.X+vg.Points(dash), at.Y)
+		if dot > 0 {
+			c.DrawGlyph(draw.GlyphStyle{Color: line.Color, Radius: dot, Shape: draw.CircleGlyph{}}, vg.Point{X: at.X + vg.Points(dash/2), Y: at.Y})
+		}
+		at.X += vg.Points(dash + space)
+		c.FillText(style, at, what)
+		at.X += style.Width(what) + vg.Points(3*space)
+	}
+	for _, name := range strategies {
+		entry(name, draw.LineStyle{Color: pens[name].color, Width: pens[name].width}, pens[name].dot)
+	}
+	entry("Cleave changes its plan", draw.LineStyle{Color: switchColor, Width: vg.Points(0.9), Dashes: []vg.Length{vg.Points(4), vg.Points(3)}}, 0)
+	entry("an agent dies or returns", draw.LineStyle{Color: killColor, Width: vg.Points(0.9)}, 0)
+}
+
+// labels draws vertical lines with a text along each, on a ground of its own. A
+// text that would cover one to its left stands lower.
 type labels struct {
 	canvas draw.Canvas
 	style  text.Style
 	top    vg.Length
 	last   vg.Length // where the last text stands
-	drawn  bool
+	down   vg.Length // how far below top the next one may begin
 }
 
-func (l *labels) draw(x vg.Length, what string, c color.Color, dashes []vg.Length) {
-	l.canvas.StrokeLine2(draw.LineStyle{Color: c, Width: vg.Points(0.9), Dashes: dashes}, x, l.canvas.Min.Y, x, l.canvas.Max.Y)
+func (l *labels) draw(x vg.Length, e event) {
+	l.canvas.StrokeLine2(draw.LineStyle{Color: e.color, Width: vg.Points(0.9), Dashes: e.dashes}, x, l.canvas.Min.Y, x, l.canvas.Max.Y)
 	style := l.style
-	style.Color, style.Rotation, style.XAlign, style.YAlign = c, math.Pi/2, text.XRight, text.YBottom
-	at := x - vg.Points(1.5) // the text stands to the left of its line
-	if room := style.Font.Size + vg.Points(2); l.drawn && at < l.last+room && at > l.last-room {
-		at, style.YAlign = x+vg.Points(1.5), text.YTop
+	style.Color, style.Rotation, style.XAlign, style.YAlign = e.color, math.Pi/2, text.XRight, text.YBottom
+	at := x - vg.Points(1.5) // to the left of its line
+	if at-l.last > style.Font.Size+vg.Points(2) {
+		l.down = 0
 	}
-	l.canvas.FillText(style, vg.Point{X: at, Y: l.top}, what)
-	l.last, l.drawn = at, true
+	ground := style.Rectangle(e.what).Add(vg.Point{X: at, Y: l.top - l.down})
+	l.canvas.SetColor(groundColor)
+	l.canvas.Fill(ground.Path())
+	l.canvas.FillText(style, vg.Point{X: at, Y: l.top - l.down}, e.what)
+	l.last = at
+	l.down += style.Width(e.what) + vg.Points(8)
 }
 
 // hostsOf names the hosts of a candidate in the order in which they run it.

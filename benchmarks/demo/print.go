@@ -97,7 +97,20 @@ func transfer(l nodes.LinkState, size tensor.Bytes) time.Duration {
 
 // inFlight says how the requests under way at a kill ended.
 func (s SceneRow) inFlight() string {
+	if s.InFlight == 0 {
+		return "the stream's plan did not use it, so no request was under way there"
+	}
 	return fmt.Sprintf("%d requests were under way, %d of them were answered", s.InFlight, s.InFlight-s.InFlightLost)
+}
+
+// replanned says how long the stream took for its plan, and when it still
+// changed it after that.
+func (s SceneRow) replanned() string {
+	text := or(s.Replanned, fmt.Sprintf("%.1f s", s.Replan))
+	if s.Late > 0 {
+		text += fmt.Sprintf(", late %.1f s", s.Latest)
+	}
+	return text
 }
 
 // strategies are the columns of the table of latencies.
@@ -124,7 +137,7 @@ func (r Result) Print(w io.Writer) {
 			}
 			row = append(row, cell)
 		}
-		t.AppendRow(append(row, or(s.Over > 0, fmt.Sprintf("%.2f", s.Over)), or(s.Replanned, fmt.Sprintf("%.1f s", s.Replan))))
+		t.AppendRow(append(row, or(s.Over > 0, fmt.Sprintf("%.2f", s.Over)), s.replanned()))
 	}
 	t.Render()
 
@@ -149,15 +162,22 @@ func (r Result) Print(w io.Writer) {
 // PrintFigures writes the figures, one on a line, with their goals.
 func PrintFigures(w io.Writer, figures []benchmarks.Figure) {
 	for _, f := range figures {
-		sign, verdict := "≤", "holds"
-		if f.Better == benchmarks.Higher {
-			sign = "≥"
-		}
-		if !f.Holds {
-			verdict = "missed"
-		}
-		fmt.Fprintf(w, "%-32s %8s %-9s goal %s %-5g %s\n", f.Name, strconv.FormatFloat(f.Value, 'g', 3, 64), f.Unit, sign, *f.Goal, verdict)
+		fmt.Fprintf(w, "%-32s %8s %-9s %s\n", f.Name, strconv.FormatFloat(f.Value, 'g', 3, 64), f.Unit, goal(f))
 	}
+}
+
+func goal(f benchmarks.Figure) string {
+	sign, verdict := "≤", "holds"
+	if f.Better == benchmarks.Higher {
+		sign = "≥"
+	}
+	if !f.Holds {
+		verdict = "missed"
+	}
+	if f.Goal == nil {
+		return "no goal"
+	}
+	return fmt.Sprintf("goal %s %-5g %s", sign, *f.Goal, verdict)
 }
 
 func newTable(w io.Writer) table.Writer {

@@ -120,16 +120,18 @@ type SceneRow struct {
 	Replanned bool     `json:"replanned"`
 	Replan    float64  `json:"replan_seconds"`
 	Switches  []Switch `json:"switches"`
-	// Late counts the switches after the stream had settled.
+	// Late counts the switches after the stream had settled; Latest is when the
+	// last of them was, since the last change.
 	Late      int     `json:"late_switches"`
+	Latest    float64 `json:"late_seconds"`
 	Plan      string  `json:"plan"`
 	Predicted float64 `json:"predicted_ms"`
 	// Best is the fixed strategy with the least p50, Over the stream's p50 over
 	// that; "" and 0 when there is none.
 	Best string  `json:"best_fixed"`
 	Over float64 `json:"p50_over_best_fixed"`
-	// Requests of the stream under way when a host was killed, and those of them
-	// that nobody answered.
+	// Requests of the stream under way when a host was killed, by a plan that goes
+	// through that host, and those that nobody answered.
 	InFlight     int `json:"kill_inflight"`
 	InFlightLost int `json:"kill_inflight_lost"`
 
@@ -206,9 +208,9 @@ func (r Result) Figures() []benchmarks.Figure {
 	lower := func(name string, value float64, unit string, goal float64) benchmarks.Figure {
 		return benchmarks.NewFigure(name, value, unit, benchmarks.Lower, goal)
 	}
-	switches, replan, worst, killed, inFlight, lost := 0, 0.0, math.NaN(), false, 0, 0
+	switches, late, replan, worst, killed, inFlight, lost := 0, 0, 0.0, math.NaN(), false, 0, 0
 	for _, s := range r.Scenes {
-		switches += len(s.Switches)
+		switches, late = switches+len(s.Switches), late+s.Late
 		replan = max(replan, s.Replan)
 		if s.Over > 0 {
 			worst = max(s.Over, either(worst, 0))
@@ -232,7 +234,8 @@ func (r Result) Figures() []benchmarks.Figure {
 		figures = append(figures, benchmarks.NewFigure("private_is_split", split, "bool", benchmarks.Higher, 1),
 			lower("private_p50_over_device_only", ours.P50/alone.P50, "ratio", 0.92))
 	}
-	figures = append(figures, lower("replan_seconds_max", replan, "s", 3), lower("switches", float64(switches), "switches", 8))
+	figures = append(figures, lower("replan_seconds_max", replan, "s", 3), lower("switches", float64(switches), "switches", 8),
+		benchmarks.Figure{Name: "late_switches", Value: float64(late), Unit: "switches", Better: benchmarks.Lower, Holds: true})
 	if killed {
 		figures = append(figures, benchmarks.NewFigure("kill_inflight", float64(inFlight), "requests", benchmarks.Higher, 1),
 			lower("kill_inflight_lost", float64(lost), "requests", 0))

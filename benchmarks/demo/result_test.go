@@ -23,7 +23,7 @@ func story() Result {
 		row   SceneRow
 	}{
 		{"wifi", [4]float64{45, 180, 45, 75}, SceneRow{plan: on("edge")}},
-		{"umts", [4]float64{209, 190, 415.25, 1480.2}, SceneRow{plan: on("device"), Replanned: true, Replan: 1.25,
+		{"umts", [4]float64{209, 190, 415.25, 1480.2}, SceneRow{plan: on("device"), Replanned: true, Replan: 1.25, Late: 1, Latest: 10.42,
 			Switches: []Switch{{At: 12, From: "edge:0-1", To: "device:0-1", Reason: "promises 190ms, 55 % less than edge:0-1"}}}},
 		{"private", [4]float64{162, 180}, SceneRow{RawStays: true, plan: partition.Plan{Stages: []partition.Stage{{Host: "device", Ops: make([]int, 35)}, {Host: "edge", Ops: make([]int, 40)}}}}},
 		{"edge-down", [4]float64{75, 180, 0, 76}, SceneRow{plan: on("cloud"), killed: true, InFlight: 3, InFlightLost: 1, Replanned: true, Replan: 0.2,
@@ -65,14 +65,14 @@ func TestFigures(t *testing.T) {
 		want   map[string]float64
 	}{
 		{"story", story(), map[string]float64{"lost": 1, "wrong": 0, "refused": 0, "p50_over_best_fixed_worst_scene": 1.1,
-			"private_is_split": 1, "private_p50_over_device_only": 0.9, "replan_seconds_max": 1.25, "switches": 3, "kill_inflight": 3, "kill_inflight_lost": 1}},
+			"private_is_split": 1, "private_p50_over_device_only": 0.9, "replan_seconds_max": 1.25, "switches": 3, "late_switches": 1, "kill_inflight": 3, "kill_inflight_lost": 1}},
 		{"nothing", Result{}, map[string]float64{"lost": 0, "wrong": 0, "refused": 0, "p50_over_best_fixed_worst_scene": math.NaN(),
-			"replan_seconds_max": 0, "switches": 0}},
+			"replan_seconds_max": 0, "switches": 0, "late_switches": 0}},
 	} {
 		got := map[string]bool{}
 		for _, f := range c.result.Figures() {
 			want, ok := c.want[f.Name]
-			if !ok || math.Abs(f.Value-want) > 1e-9 || math.IsNaN(f.Value) != math.IsNaN(want) || f.Goal == nil {
+			if !ok || math.Abs(f.Value-want) > 1e-9 || math.IsNaN(f.Value) != math.IsNaN(want) || (f.Goal == nil) != (f.Name == "late_switches") {
 				t.Errorf("%s: %+v, want %v", c.name, f, want)
 			}
 			got[f.Name] = true
@@ -95,9 +95,10 @@ func TestPrint(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"│ wifi      │ all on edge", "│ device 35 → edge 40 ops │", "│ 415.2 / 456.8 │", "│ 1480 / 1628 │", "│       1.10 │           1.2 s │",
+		"│ wifi      │ all on edge", "│ device 35 → edge 40 ops │", "│ 415.2 / 456.8 │", "│ 1480 / 1628 │", "│       1.10 │ 1.2 s, late 10.4 s │",
 		"│ edge-down │   91 │       90 │       0 │    1 │     0 │         2 │       1 │        2 │ device–edge 42.6KB/60B  │ alike, drift 3e-03 │",
 		"at the kill: 3 requests were under way, 2 of them were answered\n",
+		"late_switches                           1 switches  no goal\n",
 		"kill_inflight_lost                      1 requests  goal ≤ 0     missed\n", "private_is_split                        1 bool      goal ≥ 1     holds\n",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -45,6 +45,7 @@ type scenePlay struct {
 // change is what a scene changes.
 type change struct {
 	what    string
+	kills   partition.HostID // "" for none
 	senders int
 	apply   func(ctx context.Context) error
 	// after: the change is there when apply returns, not when it begins.
@@ -98,7 +99,7 @@ func (d *Demo) changes(s lab.Scene) []change {
 		}})
 	}
 	if s.Kill != "" {
-		out = append(out, change{what: fmt.Sprintf("the agent of %s is killed", s.Kill), senders: killSenders, apply: func(context.Context) error {
+		out = append(out, change{what: fmt.Sprintf("the agent of %s is killed", s.Kill), kills: s.Kill, senders: killSenders, apply: func(context.Context) error {
 			d.down[s.Kill] = true
 			return d.cluster.Kill(s.Kill)
 		}})
@@ -151,8 +152,8 @@ func (p *scenePlay) bringAbout(ctx context.Context, c change) error {
 	}
 	p.Step("")
 	p.Say("  %s", c.what)
-	if p.scene.Kill != "" && c.senders > 1 {
-		p.countInFlight(at)
+	if c.kills != "" {
+		p.countInFlight(at, slices.Contains(before.Plan.Path, c.kills))
 		p.Say("  %s", p.row.inFlight())
 	}
 	done := Change{At: p.since(at), What: c.what}
@@ -169,11 +170,14 @@ func (p *scenePlay) bringAbout(ctx context.Context, c change) error {
 	return nil
 }
 
-// countInFlight looks for the requests that were under way at a kill.
-func (p *scenePlay) countInFlight(at time.Time) {
+// countInFlight looks for the requests that were under way at a kill. They say
+// something only if their plan went through the host.
+func (p *scenePlay) countInFlight(at time.Time, through bool) {
 	for _, s := range p.stream.Samples {
 		if !s.sent.After(at) && s.done.After(at) {
-			p.row.InFlight++
+			if through {
+				p.row.InFlight++
+			}
 			if s.Outcome == Lost {
 				p.row.InFlightLost++
 			}
@@ -382,7 +386,9 @@ func (p *scenePlay) finish(ctx context.Context) error {
 	}
 	settled := len(p.row.Switches)
 	p.noteSwitches(state, "later ")
-	p.row.Late = len(p.row.Switches) - settled
+	if p.row.Late = len(p.row.Switches) - settled; p.row.Late > 0 {
+		p.row.Latest = p.row.Switches[len(p.row.Switches)-1].At - p.since(p.changed)
+	}
 	p.row.End = p.since(time.Now())
 	best := 0.0
 	for _, row := range p.rows {

@@ -137,7 +137,11 @@ func (f *demoFlags) play(c *cobra.Command, job *demoJob, cfg demo.Config) (err e
 	cfg.Step("")
 	err = job.report(c, *f, result)
 	if f.keep && c.Context().Err() == nil {
-		keepRunning(c.Context(), c.ErrOrStderr(), d)
+		out := c.OutOrStdout()
+		if f.json {
+			out = c.ErrOrStderr()
+		}
+		keepRunning(c.Context(), out, d)
 	}
 	return err
 }

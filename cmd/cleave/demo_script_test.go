@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -71,13 +72,15 @@ func checkReport(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// interrupt is the command "interrupt BEGINNING cleave ...": run it until it
-// prints a line with that beginning, press Ctrl-C, and want exit code 1, the
-// word that it was interrupted, and no process left behind.
+// interrupt is the command "interrupt CODE BEGINNING cleave ...": run it until it
+// prints a line with that beginning, press Ctrl-C, and want that exit code, with
+// 1 the word that it was interrupted, and no process left behind.
 func interrupt(ts *testscript.TestScript, _ bool, args []string) {
-	program, err := exec.LookPath(args[1]) // put there by testscript.Main
+	code, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	cmd := exec.Command(program, args[2:]...)
+	program, err := exec.LookPath(args[2]) // put there by testscript.Main
+	ts.Check(err)
+	cmd := exec.Command(program, args[3:]...)
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "GORACE", library.Variable} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
@@ -89,16 +92,15 @@ func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(cmd.Start())
 	defer func() { _ = cmd.Process.Kill() }() // when it has not ended yet
 	lines := bufio.NewScanner(stdout)
-	for lines.Scan() && !strings.HasPrefix(lines.Text(), args[0]) {
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), args[1]) {
 	}
 	started := children(cmd.Process.Pid)
 	ts.Check(cmd.Process.Signal(os.Interrupt))
 	for lines.Scan() { // until it has closed its output
 	}
 	err = cmd.Wait()
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != exitFailed || !strings.Contains(said.String(), "cleave: interrupted\n") {
-		ts.Fatalf("interrupted: %v, want exit code 1\n%s", err, said.String())
+	if cmd.ProcessState.ExitCode() != code || (code == exitFailed) != strings.Contains(said.String(), "cleave: interrupted\n") {
+		ts.Fatalf("interrupted: %v, want exit code %d\n%s", err, code, said.String())
 	}
 	if len(started) != 3 {
 		ts.Fatalf("it had the processes %v, want three agents", started)

@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 //	agent NAME [ARG...]     start an agent of cluster.yaml and wait until it is ready
 //	halt NAME               stop it
 //	report BENCH            standard output is a report of that experiment, without faults
-//	interrupt TEXT cleave . run it until a line begins so, press Ctrl-C, check that nothing is left
+//	interrupt CODE TEXT ...  run it until a line begins so, press Ctrl-C, check the code and that nothing is left
 //
 // and the condition [runtime]: ONNX Runtime is at hand.
 func TestScript(t *testing.T) {
