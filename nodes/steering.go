@@ -26,7 +26,8 @@ type steering struct {
 	loads   map[partition.HostID]*load
 	// checking are the hosts of which it is being found out whether they are there.
 	checking map[partition.HostID]bool
-	changed  chan struct{} // closed and renewed after every step
+	sniffed  map[partition.HostID]time.Time // when a link was last probed for its round trips
+	changed  chan struct{}                  // closed and renewed after every step
 }
 
 // stream is one stream of requests. steering.mu guards what changes.
@@ -79,7 +80,7 @@ func newSteering(a *Agent) (*steering, error) {
 		return nil, err
 	}
 	s := &steering{a: a, core: core, streams: map[scheduler.StreamID]*stream{},
-		loads: map[partition.HostID]*load{}, checking: map[partition.HostID]bool{}, changed: make(chan struct{})}
+		loads: map[partition.HostID]*load{}, checking: map[partition.HostID]bool{}, sniffed: map[partition.HostID]time.Time{}, changed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -95,6 +96,7 @@ func (s *steering) run() {
 		case <-t.C:
 			s.step(scheduler.Tick{})
 			s.renewLeases()
+			s.sniff()
 		}
 	}
 }
@@ -237,6 +239,32 @@ func (s *steering) leaseFor(st *stream) func(partition.HostID) *scheduler.Lease 
 		return &scheduler.Lease{Holder: s.a.cfg.ID, Stream: st.id, Share: share}
 	}
 }
+
+// sniff compares round trips with what was measured. Gossip keeps them fresh
+// where no request travels: one that is much longer or shorter is another link,
+// which only a probe can tell more of.
+func (s *steering) sniff() {
+	for host, est := range s.a.net.Links() {
+		s.a.mu.Lock()
+		m, ok := s.a.links[linkKey{s.a.cfg.ID, host}]
+		s.a.mu.Unlock()
+		was, is := m.Out.Latency+m.In.Latency, est.Out.RTT
+		if !ok || is <= 0 || (was-is).Abs() < sniffLeast || (is < 2*was && was < 2*is) || !s.a.alive(host) {
+			continue
+		}
+		s.mu.Lock()
+		if len(s.streams) > 0 && time.Since(s.sniffed[host]) > sniffPause {
+			s.sniffed[host] = time.Now()
+			s.start(func() { s.probe(scheduler.Probe{From: s.a.cfg.ID, To: host}) })
+		}
+		s.mu.Unlock()
+	}
+}
+
+const (
+	sniffLeast = 4 * time.Millisecond // less may be software
+	sniffPause = 5 * time.Second
+)
 
 // probe measures a link and tells the scheduler.
 func (s *steering) probe(act scheduler.Probe) {

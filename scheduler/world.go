@@ -42,6 +42,17 @@ func lineOf(l partition.Link) line {
 	return line{float64(l.Latency) + float64(l.Fixed), float64(time.Second) / float64(l.Rate), l}
 }
 
+// likewise is l after its rate and latency have changed as another line's.
+func (l line) likewise(before, after line) line {
+	if l.perBit == 0 || before.perBit == 0 || after.perBit == 0 {
+		return l
+	}
+	link := l.link
+	link.Rate = partition.BitsPerSecond(float64(link.Rate) * before.perBit / after.perBit)
+	link.Latency = max(link.Latency+after.link.Latency-before.link.Latency, link.Latency/2)
+	return lineOf(link)
+}
+
 var closed = line{fixed: math.Inf(1)}
 
 // pair is two hosts with the lines between them, 2i from its near host to its
@@ -197,7 +208,7 @@ func (s *Scheduler) measured(e LinkMeasured) news {
 	}
 	change := max(changed(before[0], out), changed(before[1], in))
 	if 1-math.Exp(-change) > max(s.cfg.Leap, s.cfg.Sigmas*p.rel) {
-		s.shifted(i)
+		s.shifted(i, before, [2]line{out, in})
 	}
 	p.rel = math.Sqrt(p.noise) // as it was before this change
 	if e.Rel > 0 && !math.IsInf(e.Rel, 0) {
@@ -237,15 +248,21 @@ func (s *Scheduler) answered(i int) {
 }
 
 // shifted takes notice that a link is not what it was. The source's links
-// share its radio: when the device drove away, the others changed as well. And
-// what requests over this link took says nothing any more.
-func (s *Scheduler) shifted(i int) {
+// share its radio: when the device drove away, the others changed as well. They
+// are taken to have changed likewise until they are measured, so that no plan
+// over them looks good merely because its link is news of yesterday. And what
+// requests over this link took says nothing any more.
+func (s *Scheduler) shifted(i int, before, after [2]line) {
 	w := &s.world
 	if w.pairs[i].near == 0 {
 		for j := range w.pairs {
 			p := &w.pairs[j]
-			if j != i && p.near == 0 && p.used && s.now.Sub(p.measured) >= s.cfg.ProbeEvery {
-				p.urgent = true
+			if j == i || p.near != 0 || !p.used || s.now.Sub(p.measured) < s.cfg.ProbeEvery {
+				continue
+			}
+			p.urgent = true
+			for k := range 2 {
+				w.lines[2*j+k] = w.lines[2*j+k].likewise(before[k], after[k])
 			}
 		}
 	}

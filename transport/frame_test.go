@@ -229,7 +229,7 @@ func TestArrival(t *testing.T) {
 	for _, c := range []struct {
 		size   int
 		enough bool
-	}{{1000, false}, {30_000, false}, {200_000, true}, {3_000_000, true}} {
+	}{{1000, false}, {10_000, false}, {30_000, true}, {200_000, true}, {3_000_000, true}} {
 		f := NewFrame("run")
 		add(t, f, "x", Raw, tensor.FromBytes(make([]byte, c.size)))
 		link := &slowLink{b: encodeFrame(t, f), now: start, rate: 20e6}

@@ -21,6 +21,10 @@ const (
 	enoughBytes  = 48 << 10
 	enoughPieces = 8
 	enoughTime   = time.Millisecond
+	// Fewer bytes tell as well when they take this long: what a buffer on the
+	// way lets through in one burst comes at once.
+	slowBytes = 12 << 10
+	slowTime  = 5 * time.Millisecond
 )
 
 // Reader reads frames and notes how they arrive. It is not safe for concurrent
@@ -217,7 +221,9 @@ func (m *arrivalMark) arrival(began time.Time) Arrival {
 		return a
 	}
 	a.Goodput = partition.BitsPerSecond(float64(m.got-m.at) * 8 / took.Seconds())
-	a.Enough = m.got >= enoughBytes && m.pieces >= enoughPieces && took >= enoughTime
+	large := m.got >= enoughBytes && took >= enoughTime
+	slow := m.got >= slowBytes && took >= slowTime
+	a.Enough = m.pieces >= enoughPieces && (large || slow)
 	return a
 }
 

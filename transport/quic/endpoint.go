@@ -185,12 +185,19 @@ func (e *Endpoint) SetAddress(id partition.HostID, addr string) {
 func (e *Endpoint) Links() map[partition.HostID]transport.Links {
 	e.mu.Lock()
 	known := make([]*peer, 0, len(e.peers))
+	var live []*conn
 	for _, p := range e.peers {
 		known = append(known, p)
+		if p.live != nil {
+			live = append(live, p.live)
+		}
 	}
 	e.mu.Unlock()
 	out := make(map[partition.HostID]transport.Links, len(known))
 	now := time.Now()
+	for _, c := range live {
+		c.sampleRTT(now)
+	}
 	for _, p := range known {
 		if links := p.link.estimate(now); links != (transport.Links{}) {
 			out[p.id] = links
