@@ -16,6 +16,9 @@ type Sample struct {
 	// LowerBound: the link may be faster; the transfer was too small, or its
 	// sender's window and not the link was the limit.
 	LowerBound bool
+	// Probe: it was made to measure, and alone outweighs transfers before it
+	// from which it differs by a step.
+	Probe bool
 }
 
 // Estimate is what is known about one direction of a link.
@@ -78,6 +81,12 @@ func (e *Estimator) Observe(s Sample, now time.Time) {
 // the median before them, on the same side.
 func afterStep(s []rateSample) []rateSample {
 	n := len(s)
+	if n > 1 && s[n-1].Probe {
+		was, is := float64(median(s[:n-1])), float64(s[n-1].Goodput)
+		if is > was*(1+stepShare) || is < was/(1+stepShare) {
+			return append(s[:0], s[n-1])
+		}
+	}
 	if n < 3 {
 		return s
 	}

@@ -102,8 +102,13 @@ func TestStepInTwo(t *testing.T) {
 		if got, want := float64(e.Estimate(now).Rate), 20*factor*1e6; got < want || got > want*1.15 {
 			t.Errorf("×%v: %.3g after two transfers, want %.3g", factor, got, want)
 		}
-		if n := e.Estimate(now).Samples; n != 2 {
-			t.Errorf("%d samples count after a step, want 2", n)
+		now = now.Add(time.Second)
+		e.Observe(Sample{Bytes: 1 << 20, Goodput: 5 * partition.Mbps, Probe: true}, now)
+		if got := e.Estimate(now).Rate; factor > 1 && got != 5*partition.Mbps {
+			t.Errorf("a probe says 5 Mbps, the estimate %v", got)
+		}
+		if n := e.Estimate(now).Samples; factor > 1 && n != 1 || factor < 1 && n != 3 {
+			t.Errorf("%d samples count after a step and a probe", n)
 		}
 	}
 }

@@ -300,11 +300,11 @@ func (l *link) observeIn(s transport.Sample, now time.Time) {
 	l.in.Observe(s, now)
 }
 
-func (l *link) observeOut(t *wire.Transfer, now time.Time) {
+func (l *link) observeOut(t *wire.Transfer, probe bool, now time.Time) {
 	if t == nil {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.out.Observe(transport.Sample{Bytes: tensor.Bytes(t.Bytes), Goodput: partition.BitsPerSecond(t.GoodputBps), LowerBound: t.LowerBound}, now)
+	l.out.Observe(transport.Sample{Bytes: tensor.Bytes(t.Bytes), Goodput: partition.BitsPerSecond(t.GoodputBps), LowerBound: t.LowerBound, Probe: probe}, now)
 }

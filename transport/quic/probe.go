@@ -193,9 +193,9 @@ func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 	now := time.Now()
 	if down {
 		c.link.observeIn(transport.Sample{Bytes: tensor.Bytes(t.Bytes),
-			Goodput: partition.BitsPerSecond(t.GoodputBps), LowerBound: t.LowerBound}, now)
+			Goodput: partition.BitsPerSecond(t.GoodputBps), LowerBound: t.LowerBound, Probe: true}, now)
 	} else {
-		c.link.observeOut(t.Transfer, now)
+		c.link.observeOut(t.Transfer, true, now)
 	}
 	c.sampleRTT(now)
 	return nil

@@ -109,7 +109,7 @@ func (s *stream) measure(f *transport.Frame) {
 	sample := f.Arrival.Sample(f.Header.Sender)
 	if !s.probing {
 		s.c.link.observeIn(sample, now)
-		s.c.link.observeOut(f.Header.Timings.GetTransfer(), now)
+		s.c.link.observeOut(f.Header.Timings.GetTransfer(), false, now)
 	}
 	s.c.sampleRTT(now)
 	s.mu.Lock()
