@@ -227,7 +227,7 @@ func link(e transport.Estimate, trips []time.Duration) partition.Link {
 // profiles collects the profile of every host, in order; a host that does not
 // answer has none and is reported in lost.
 func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Values, r PlanRequest, report func(progress)) (known []Profile, lost map[partition.HostID]error) {
-	lost = map[partition.HostID]error{}
+	lost = a.missing()
 	for _, h := range a.members() {
 		key := profileKey{g.Digest, h.ID}
 		a.mu.Lock()

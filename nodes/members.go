@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -16,6 +17,19 @@ func (a *Agent) members() []partition.Host {
 	for _, h := range a.hosts {
 		if !a.gone[h.ID] {
 			out = append(out, h)
+		}
+	}
+	return out
+}
+
+// missing are the hosts of the cluster file that are gone, and why.
+func (a *Agent) missing() map[partition.HostID]error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := map[partition.HostID]error{}
+	for _, h := range a.cfg.Hosts {
+		if a.gone[h.ID] {
+			out[h.ID] = &Error{Op: "reach", Node: h.ID, Kind: Unavailable, Err: errors.New("it could not be reached: it has left or is dead")}
 		}
 	}
 	return out

@@ -59,7 +59,9 @@ func (e *Endpoint) Probe(ctx context.Context, id partition.HostID) (transport.Li
 			if err != nil {
 				return transport.Links{}, err
 			}
-			rough[i] = min(rough[i], 2*t.GoodputBps)
+			if t.GoodputBps > 0 { // else it came in one piece: the link is fast
+				rough[i] = min(rough[i], 2*t.GoodputBps)
+			}
 		}
 		if err := c.measure(ctx, down, rough[i]); err != nil {
 			return transport.Links{}, err
@@ -169,7 +171,10 @@ func (c *conn) warmRound(ctx context.Context, d *[2]opening) error {
 // with the one before, and feeds the last into the estimate.
 func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 	var t *passed
-	n := probeBurst
+	n := probeStart
+	if goodput > 0 && goodput/8*probeSpan.Seconds() < probeStart {
+		n = probeBurst
+	}
 	for range measureRounds {
 		inFlight := goodput / 8 * c.qc.ConnectionStats().MinRTT.Seconds()
 		n = min(probeMost, max(n, int(goodput/8*probeSpan.Seconds()*1.4), int(2*inFlight)))
