@@ -37,8 +37,8 @@ type Config struct {
 	Scenes []lab.Scene
 	// Rounds is how many frames each strategy answers in a scene.
 	Rounds int
-	// Lossless keeps to lossless codecs whatever the description allows.
-	Lossless bool
+	// Codecs that tensors may cross a link in; the lossless ones if there are none.
+	Codecs []transport.Codec
 	// Budget is the deadline of each request.
 	Budget time.Duration
 	// Runs and Cuts bound the effort of measuring, as in nodes.OpenRequest.
@@ -186,7 +186,7 @@ func (d *Demo) prepare(ctx context.Context) error {
 // open has hosts and links measured, the stream planned and the single-host
 // strategies made ready.
 func (d *Demo) open(ctx context.Context) error {
-	state, err := d.steward.Open(ctx, d.Graph, nodes.OpenRequest{Stream: Stream, Runs: d.Runs, Cuts: d.Cuts, Codecs: d.codecs()},
+	state, err := d.steward.Open(ctx, d.Graph, nodes.OpenRequest{Stream: Stream, Runs: d.Runs, Cuts: d.Cuts, Codecs: d.Codecs},
 		d.frames[0].inputs, func(p nodes.Progress) {
 			d.Step("%s measures %s (%d of %d)", p.Host, p.What, p.Done, p.Total)
 		})
@@ -209,17 +209,6 @@ func (d *Demo) open(ctx context.Context) error {
 		d.fixed = append(d.fixed, fixed{FixedPlan: f, stale: true})
 	}
 	return nil
-}
-
-// codecs that the model's description allows, the lossy ones unless Lossless.
-func (d *Demo) codecs() []transport.Codec {
-	var out []transport.Codec
-	for _, name := range d.Entry.Pipeline.Codecs {
-		if c := transport.Codec(name); c.Lossless() || !d.Lossless {
-			out = append(out, c)
-		}
-	}
-	return out
 }
 
 // state asks how the stream is doing.

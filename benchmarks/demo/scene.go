@@ -346,7 +346,7 @@ func (p *scenePlay) adopt(ctx context.Context, f *fixed) error {
 	limited, cancel := context.WithTimeout(ctx, adoptTimeout)
 	defer cancel()
 	for {
-		epoch, err := p.steward.Adopt(ctx, nodes.AdoptRequest{Model: p.Graph.Digest, Plan: f.Plan, Codecs: p.codecs()})
+		epoch, err := p.steward.Adopt(ctx, nodes.AdoptRequest{Model: p.Graph.Digest, Plan: f.Plan, Codecs: p.Codecs})
 		if err == nil {
 			f.epoch, f.stale = epoch, false
 			return nil

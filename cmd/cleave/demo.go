@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,7 +17,9 @@ import (
 	"github.com/cleaveml/cleave/benchmarks"
 	"github.com/cleaveml/cleave/benchmarks/demo"
 	"github.com/cleaveml/cleave/benchmarks/lab"
+	"github.com/cleaveml/cleave/models/pipeline"
 	"github.com/cleaveml/cleave/nodes/ort"
+	"github.com/cleaveml/cleave/transport"
 )
 
 type demoFlags struct {
@@ -103,7 +106,7 @@ func runDemo(c *cobra.Command, f demoFlags) (err error) {
 		Entry: job.entry, Graph: g, Frame: job.frame, Uncut: job.uncut, Scenes: scenes, Rounds: f.rounds, Budget: 20 * time.Second,
 		Lab: lab.Config{Program: program, Dir: dir, Store: job.store.Dir(),
 			Hosts: lab.ThreeTiers(f.slowdowns[0], f.slowdowns[1], f.slowdowns[2]), Log: logs},
-		Lossless: f.lossless, Runs: 5, Cuts: 8, Patience: 3 * time.Second,
+		Codecs: f.codecs(job.entry.Pipeline), Runs: 5, Cuts: 8, Patience: 3 * time.Second,
 		Say:  func(format string, args ...any) { show.Done(); say(format, args...) },
 		Step: func(format string, args ...any) { show.Step(format, args...) },
 	}
@@ -111,7 +114,7 @@ func runDemo(c *cobra.Command, f demoFlags) (err error) {
 		cfg.Lab.Log = os.Stderr
 	}
 	if f.quick {
-		cfg.Runs, cfg.Cuts, cfg.Patience = 2, 5, 1500*time.Millisecond
+		cfg.Runs, cfg.Cuts, cfg.Patience = 1, 2, 1500*time.Millisecond
 	}
 	if err := f.play(c, job, cfg); err != nil {
 		if c.Context().Err() == nil {
@@ -156,6 +159,15 @@ The cluster runs until Ctrl-C. In another terminal:
   cleave stream set %s --raw-stays on %s
 `, d.ClusterFile(), demo.Stream, at, demo.Stream, at)
 	<-ctx.Done()
+}
+
+// codecs that the model's description allows, without the lossy ones if they are
+// not wanted, and in a quick run without those that compress: measuring them on
+// every value takes long.
+func (f *demoFlags) codecs(p pipeline.Pipeline) []transport.Codec {
+	return slices.DeleteFunc(codecs(p), func(c transport.Codec) bool {
+		return f.lossless && !c.Lossless() || f.quick && c != transport.Raw && c != transport.FP16
+	})
 }
 
 func (f *demoFlags) check() ([]lab.Scene, error) {
