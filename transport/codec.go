@@ -114,7 +114,7 @@ func (k *coder) room(i, n int) []byte {
 // Unsupported, when c cannot carry this tensor; use a lossless codec then.
 func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 	if !c.Supports(t.DType) {
-		return nil, c.unsupported("encode", "%v tensors cannot travel as %s", t.DType, c)
+		return nil, c.unsupported("%v tensors cannot travel as %s", t.DType, c)
 	}
 	switch c {
 	case Raw:
@@ -241,8 +241,8 @@ func (c Codec) decodeInt8(dst, src []byte) error {
 	return nil
 }
 
-func (c Codec) unsupported(op, format string, args ...any) error {
-	return &Error{Op: op + " " + string(c), Kind: Unsupported, Err: fmt.Errorf(format, args...)}
+func (c Codec) unsupported(format string, args ...any) error {
+	return &Error{Op: "encode " + string(c), Kind: Unsupported, Err: fmt.Errorf(format, args...)}
 }
 
 func (c Codec) malformed(format string, args ...any) error {

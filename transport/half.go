@@ -14,7 +14,7 @@ func (c Codec) toHalf(dst []byte, t tensor.Tensor) error {
 		bits := binary.LittleEndian.Uint32(src[i:])
 		h := half(bits)
 		if h&0x7fff == 0x7c00 && bits&0x7fffffff != 0x7f800000 {
-			return c.unsupported("encode", "element %d is %g, beyond the range ±65504 of half precision; use a lossless codec",
+			return c.unsupported("element %d is %g, beyond the range ±65504 of half precision; use a lossless codec",
 				i/4, math.Float32frombits(bits))
 		}
 		binary.LittleEndian.PutUint16(dst[i/2:], h)

@@ -43,12 +43,12 @@ func (c Codec) toInt8(dst, levels []byte, t tensor.Tensor, n int) ([]byte, error
 		src := t.Data[4*k*size : 4*(k+1)*size]
 		least, most, finite := span(src)
 		if !finite {
-			return nil, c.unsupported("encode", "channel %d holds a NaN or an infinity, which no range covers; use a lossless codec", k)
+			return nil, c.unsupported("channel %d holds a NaN or an infinity, which no range covers; use a lossless codec", k)
 		}
 		// In float64, for the span of two float32 may exceed float32.
 		step := float32((float64(most) - float64(least)) / 255)
 		if math.IsInf(float64(step), 0) || math.IsInf(float64(least+step*255), 0) {
-			return nil, c.unsupported("encode", "channel %d spans %g to %g, too wide for float32; use a lossless codec", k, least, most)
+			return nil, c.unsupported("channel %d spans %g to %g, too wide for float32; use a lossless codec", k, least, most)
 		}
 		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(least))
 		dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(step))
