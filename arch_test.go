@@ -342,9 +342,11 @@ func initFaults(files []source) (faults []string) {
 	return faults
 }
 
+// sleepFaults leaves out files that run in virtual time, where sleep is free.
 func sleepFaults(files []source) (faults []string) {
 	for _, f := range files {
-		if f.test && !f.generated {
+		virtual := slices.ContainsFunc(f.file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"testing/synctest"` })
+		if f.test && !f.generated && !virtual {
 			f.calls([]string{"time.Sleep"}, func(n ast.Node, _ string) {
 				faults = append(faults, f.line(n)+": a test that sleeps: wait for the event, or run in virtual time")
 			})
