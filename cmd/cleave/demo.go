@@ -183,7 +183,7 @@ func (f *demoFlags) check() ([]lab.Scene, error) {
 		return nil, usagef("--rounds %d: want 1 or more", f.rounds)
 	}
 	if f.quick {
-		f.rounds = min(f.rounds, 3)
+		f.rounds = min(f.rounds, 2)
 	}
 	if f.chart != "" {
 		if _, err := demo.ChartFormat(f.chart); err != nil {
