@@ -60,6 +60,7 @@ var closed = line{fixed: math.Inf(1)}
 type pair struct {
 	near, far int       // hosts; the source, or the one nearer to it
 	measured  time.Time // zero: never
+	shifted   time.Time // when a measurement last showed another link; zero: never
 	rel       float64   // relative standard deviation of its estimates
 	noise     float64   // variance, as these estimates themselves changed
 	used      bool      // by a candidate of any stream
@@ -208,7 +209,7 @@ func (s *Scheduler) measured(e LinkMeasured) news {
 	}
 	change := max(changed(before[0], out), changed(before[1], in))
 	if 1-math.Exp(-change) > max(s.cfg.Leap, s.cfg.Sigmas*p.rel) {
-		s.shifted(i, before, [2]line{out, in})
+		s.shifted(i, was, before, [2]line{out, in})
 	}
 	p.rel = math.Sqrt(p.noise) // as it was before this change
 	if e.Rel > 0 && !math.IsInf(e.Rel, 0) {
@@ -252,13 +253,14 @@ func (s *Scheduler) answered(i int) {
 // are taken to have changed likewise until they are measured, so that no plan
 // over them looks good merely because its link is news of yesterday. And what
 // requests over this link took says nothing any more.
-func (s *Scheduler) shifted(i int, before, after [2]line) {
+func (s *Scheduler) shifted(i int, was time.Time, before, after [2]line) {
 	w := &s.world
+	w.pairs[i].shifted = s.now
 	if w.pairs[i].near == 0 {
 		for j := range w.pairs {
 			p := &w.pairs[j]
-			if j == i || p.near != 0 || !p.used || s.now.Sub(p.measured) < s.cfg.ProbeEvery {
-				continue
+			if j == i || p.near != 0 || !p.used || p.shifted.After(was) {
+				continue // the last: it has shown the change itself
 			}
 			p.urgent = true
 			for k := range 2 {

@@ -209,13 +209,18 @@ func (e *Endpoint) register(c, dead *conn) (other *conn) {
 		return nil
 	}
 	old := p.live
-	if old != nil && old != dead && old.instance != c.instance && old.qc.Context().Err() == nil {
+	// Several processes may ask with one client's certificate: each is served.
+	client := c.peer.Role == transport.Client
+	if !client && old != nil && old != dead && old.instance != c.instance && old.qc.Context().Err() == nil {
 		e.mu.Unlock()
 		return old
 	}
 	p.conns[c] = struct{}{}
 	winner, loser := c, old
-	if old != nil && !e.replaces(c, old) {
+	switch {
+	case old != nil && client:
+		winner, loser = old, nil
+	case old != nil && !e.replaces(c, old):
 		winner, loser = old, c
 	}
 	p.live = winner
