@@ -22,6 +22,7 @@ import (
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/identity"
 )
 
 // Config of a demo.
@@ -144,6 +145,13 @@ func (d *Demo) Close() error { return d.cluster.Close() }
 
 // ClusterFile is the path of a cluster file that names the addresses of now.
 func (d *Demo) ClusterFile() string { return filepath.Join(d.Lab.Dir, string(d.newest)+".yaml") }
+
+// Visitor issues a client certificate beside the agents' own, for somebody who
+// looks at the cluster while the demo is connected, and returns its name.
+func (d *Demo) Visitor() (partition.HostID, error) {
+	const name = "visitor"
+	return name, identity.Issue(d.Lab.Dir, name, transport.Client)
+}
 
 // Play opens the stream and plays the scenes one after the other.
 func (d *Demo) Play(ctx context.Context) (Result, error) {

@@ -31,7 +31,7 @@ type Row struct {
 	Scene      string  `json:"scene"`
 	Strategy   string  `json:"strategy"`
 	Infeasible string  `json:"infeasible,omitempty"`
-	Plan       string  `json:"plan,omitempty"` // of the stream: when it had settled
+	Plan       string  `json:"plan,omitempty"` // of the stream: by which most requests ran
 	Split      bool    `json:"split"`
 	Predicted  float64 `json:"predicted_ms"` // 0: not for the links of this scene
 	// P50 and P95 are of the samples that are not Settling.
@@ -52,7 +52,7 @@ type Row struct {
 	Samples []Sample  `json:"samples"`
 	Work    []Work    `json:"work"`
 
-	plan    partition.Plan // of a fixed strategy, or of the stream when it had settled
+	plan    partition.Plan // what Plan says
 	epoch   uint64         // of a fixed strategy
 	lossy   bool           // an answer came by lossy codecs
 	times   []time.Duration

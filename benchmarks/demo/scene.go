@@ -291,9 +291,14 @@ func (p *scenePlay) newSwitches(state nodes.StreamState) []nodes.SwitchRecord {
 // settledOn takes over the plan that the stream keeps, and shows it.
 func (p *scenePlay) settledOn(state nodes.StreamState) {
 	p.noteSwitches(state, "")
-	p.row.plan, p.row.Plan, p.row.Predicted = state.Plan, state.Plan.String(), ms(state.Plan.Total)
-	p.stream.plan, p.stream.Plan, p.stream.Split, p.stream.Predicted = state.Plan, p.row.Plan, state.Plan.Split(), p.row.Predicted
+	p.runs(state.Plan)
 	p.sayPlan(state)
+}
+
+// runs notes which plan the scene is about.
+func (p *scenePlay) runs(plan partition.Plan) {
+	p.row.plan, p.row.Plan, p.row.Predicted = plan, plan.String(), ms(plan.Total)
+	p.stream.plan, p.stream.Plan, p.stream.Split, p.stream.Predicted = plan, p.row.Plan, plan.Split(), p.row.Predicted
 }
 
 // ready adopts the fixed strategies that are allowed where they are not ready.
@@ -390,6 +395,7 @@ func (p *scenePlay) finish(ctx context.Context) error {
 		p.row.Latest = p.row.Switches[len(p.row.Switches)-1].At - p.since(p.changed)
 	}
 	p.row.End = p.since(time.Now())
+	p.mostly()
 	best := 0.0
 	for _, row := range p.rows {
 		row.Kind, row.Scene = "strategy", p.scene.Name
@@ -408,6 +414,29 @@ func (p *scenePlay) finish(ctx context.Context) error {
 	}
 	p.result.Scenes = append(p.result.Scenes, p.row)
 	return nil
+}
+
+// mostly takes over the plan by which most of the requests that count ran, where
+// the stream did not keep the one on which it had settled.
+func (p *scenePlay) mostly() {
+	if p.row.Late == 0 {
+		return
+	}
+	ran := map[scheduler.Epoch]int{}
+	most := scheduler.Epoch(0)
+	for _, s := range p.stream.Samples {
+		if s.Settling || s.Outcome != Answered {
+			continue
+		}
+		if ran[s.Epoch]++; ran[s.Epoch] > ran[most] {
+			most = s.Epoch
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if plan, known := p.plans[most]; known {
+		p.runs(plan)
+	}
 }
 
 func linksOf(links []lab.Link) []Link {

@@ -144,21 +144,28 @@ func (f *demoFlags) play(c *cobra.Command, job *demoJob, cfg demo.Config) (err e
 		if f.json {
 			out = c.ErrOrStderr()
 		}
-		keepRunning(c.Context(), out, d)
+		if kept := keepRunning(c.Context(), out, d); err == nil {
+			err = kept
+		}
 	}
 	return err
 }
 
 // keepRunning tells how to speak to the cluster and waits for Ctrl-C.
-func keepRunning(ctx context.Context, w io.Writer, d *demo.Demo) {
-	at := fmt.Sprintf("--at %s --identity %s", d.Address, d.Lab.Dir)
+func keepRunning(ctx context.Context, w io.Writer, d *demo.Demo) error {
+	name, err := d.Visitor()
+	if err != nil {
+		return err
+	}
+	at := fmt.Sprintf("--at %s --identity %s --as %s", d.Address, d.Lab.Dir, name)
 	fmt.Fprintf(w, `
 The cluster runs until Ctrl-C. In another terminal:
-  cleave cluster status --config %s
+  cleave cluster status --config %s --as %s
   cleave stream show %s %s
   cleave stream set %s --raw-stays on %s
-`, d.ClusterFile(), demo.Stream, at, demo.Stream, at)
+`, d.ClusterFile(), name, demo.Stream, at, demo.Stream, at)
 	<-ctx.Done()
+	return nil
 }
 
 // codecs that the model's description allows, without the lossy ones if they are
