@@ -52,6 +52,7 @@ func (a *Agent) Joined(h partition.Host) {
 	}
 	a.log.Info("host joined", "peer", h.ID, "tier", h.Tier)
 	a.steering.step(scheduler.Joined{Host: h.ID, Tier: h.Tier})
+	a.steering.forgetLoad(h.ID)
 	a.steering.measureNewcomer(h.ID)
 }
 

@@ -105,7 +105,8 @@ func (s *steering) end(st *stream, r *running, choice scheduler.Choice, report I
 		events = append(events, s.loadNews(r, report)...)
 	}
 	s.mu.Unlock()
-	if err == nil && (warm || done.Fallback != "") {
+	asPlanned := !slices.ContainsFunc(report.Hosts, func(h HostReport) bool { return h.Fallback != "" })
+	if err == nil && (warm && asPlanned || done.Fallback != "") {
 		events = append(events, done)
 	}
 	s.step(events...)
@@ -226,6 +227,13 @@ func (s *steering) loadNews(r *running, report InferReport) []scheduler.Event {
 		}
 	}
 	return events
+}
+
+// forgetLoad starts anew with a host that has come back.
+func (s *steering) forgetLoad(host partition.HostID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.loads, host)
 }
 
 // elsewhere finds another host that has the rest of a request ready: what a

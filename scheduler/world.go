@@ -134,6 +134,8 @@ func (s *Scheduler) joined(e Joined) {
 	h := &w.hosts[i]
 	h.tier = e.Tier
 	if h.standing == suspect || h.standing == left {
+		h.factor = 1 // it may be another process, on a machine that has rested
+		s.forget(func(c *candidate) bool { return c.runsOn(i) })
 		for j := range w.pairs {
 			if p := &w.pairs[j]; p.near == i || p.far == i {
 				p.urgent = true
@@ -268,9 +270,14 @@ func (s *Scheduler) shifted(i int, was time.Time, before, after [2]line) {
 			}
 		}
 	}
+	s.forget(func(c *candidate) bool { return c.uses(i) })
+}
+
+// forget drops what requests by some candidates took: it says nothing any more.
+func (s *Scheduler) forget(by func(*candidate) bool) {
 	for _, st := range s.streams {
 		for k := range st.candidates {
-			if c := &st.candidates[k]; c.uses(i) {
+			if c := &st.candidates[k]; by(c) {
 				c.own, st.paths[c.path].all = tally{}, tally{}
 				s.correct(st, c.path)
 			}
