@@ -175,7 +175,7 @@ func (a *Agent) learned(report InferReport) []scheduler.Event {
 // when a transfer of late says something about it.
 func (a *Agent) passive(host partition.HostID) (scheduler.LinkMeasured, bool) {
 	est, ok := a.net.Links()[host]
-	if !ok {
+	if !ok || est.Out.Doubtful {
 		return scheduler.LinkMeasured{}, false
 	}
 	a.mu.Lock()

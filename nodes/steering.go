@@ -87,8 +87,9 @@ func newSteering(a *Agent) (*steering, error) {
 
 // run lets time pass for the scheduler and keeps leases alive.
 func (s *steering) run() {
-	t := time.NewTicker(tick)
+	t, sniffing := time.NewTicker(tick), time.NewTicker(sniffEvery)
 	defer t.Stop()
+	defer sniffing.Stop()
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -96,6 +97,7 @@ func (s *steering) run() {
 		case <-t.C:
 			s.step(scheduler.Tick{})
 			s.renewLeases()
+		case <-sniffing.C:
 			s.sniff()
 		}
 	}
@@ -262,6 +264,7 @@ func (s *steering) sniff() {
 }
 
 const (
+	sniffEvery = 300 * time.Millisecond
 	sniffLeast = 4 * time.Millisecond // less may be software
 	sniffPause = 5 * time.Second
 )

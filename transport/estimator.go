@@ -29,6 +29,9 @@ type Estimate struct {
 	Age     time.Duration           // since the newest sample of the rate
 	Samples int                     // of the rate, that count now
 	Spread  float64                 // of these, standard deviation over mean; 0 for fewer than 3
+	// Doubtful: the newest transfer differs from the rate by a step. The next
+	// will tell whether the link is another.
+	Doubtful bool
 	// LowerBoundOnly: no transfer has yet filled the link; it may be faster.
 	LowerBoundOnly bool
 }
@@ -151,6 +154,8 @@ func (e *Estimator) Estimate(now time.Time) Estimate {
 	if n := len(full); n > 0 {
 		out.Rate, out.Samples, out.Spread = median(full), n, spread(full)
 		out.Age = now.Sub(full[n-1].at)
+		last, rate := float64(full[n-1].Goodput), float64(out.Rate)
+		out.Doubtful = last > rate*(1+stepShare) || last < rate/(1+stepShare)
 	}
 	lower := recent(e.lower)
 	for _, s := range lower {
