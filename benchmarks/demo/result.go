@@ -126,6 +126,8 @@ type SceneRow struct {
 	Latest    float64 `json:"late_seconds"`
 	Plan      string  `json:"plan"`
 	Predicted float64 `json:"predicted_ms"`
+	// Candidates at the end of the scene: what else the stream could do.
+	Candidates []Candidate `json:"candidates"`
 	// Best is the fixed strategy with the least p50, Over the stream's p50 over
 	// that; "" and 0 when there is none.
 	Best string  `json:"best_fixed"`
@@ -137,6 +139,13 @@ type SceneRow struct {
 
 	plan   partition.Plan
 	killed bool
+}
+
+// Candidate is a plan of the stream, with its state and prediction.
+type Candidate struct {
+	Name      string  `json:"name"`
+	State     string  `json:"state"`
+	Predicted float64 `json:"predicted_ms"`
 }
 
 // Link is an emulated link of a scene.

@@ -394,7 +394,10 @@ func (p *scenePlay) finish(ctx context.Context) error {
 	if p.row.Late = len(p.row.Switches) - settled; p.row.Late > 0 {
 		p.row.Latest = p.row.Switches[len(p.row.Switches)-1].At - p.since(p.changed)
 	}
-	p.row.End = p.since(time.Now())
+	p.row.End, p.row.Candidates = p.since(time.Now()), []Candidate{}
+	for _, c := range state.Candidates {
+		p.row.Candidates = append(p.row.Candidates, Candidate{Name: c.Name, State: c.State, Predicted: ms(c.Predicted)})
+	}
 	p.mostly()
 	best := 0.0
 	for _, row := range p.rows {
