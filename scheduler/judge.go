@@ -20,6 +20,10 @@ type evidence struct {
 // enough judgments that agree leave half of the noise.
 const enough = 16
 
+// makeshiftTime is how long a plan counts as a makeshift after the one before it
+// could not run any more: until others were made ready, as a rule.
+const makeshiftTime = 5 * time.Second
+
 // cause is why a stream changed its plan.
 type cause struct {
 	kind              causeKind
@@ -57,7 +61,8 @@ func (s *Scheduler) possible(c *candidate) bool {
 // whose mean is beyond the noise. The more of them agree the less noise counts,
 // by their cube root and not by their square root, since judgments that share a
 // measurement are not independent, and never by more than half. A gain above
-// Leap and all the noise needs neither a second judgment nor Dwell.
+// Leap and all the noise needs neither a second judgment nor Dwell, nor does any
+// above Gain soon after a plan had to be left.
 func (s *Scheduler) judge(st *stream, n news) {
 	if st.settings.Pin != "" {
 		s.holdPin(st)
@@ -84,7 +89,10 @@ func (s *Scheduler) judge(st *stream, n news) {
 		e.count, e.by, e.sum, e.last = e.count+1, best, e.sum+gain, s.now
 	}
 	noise := s.cfg.Sigmas * math.Hypot(s.doubt(cur), s.doubt(c))
-	leap := gain > max(s.cfg.Leap, noise)
+	// The plan that was taken for want of a better one that was ready has earned
+	// no such protection yet.
+	makeshift := st.why.kind == stopped && s.now.Sub(st.since) < makeshiftTime
+	leap := makeshift || gain > max(s.cfg.Leap, noise)
 	if !leap {
 		bar := min(s.cfg.Leap, max(s.cfg.Gain, noise/math.Cbrt(float64(min(e.count, enough))/2)))
 		dwelt := gain > s.cfg.Leap || s.now.Sub(st.gained) >= s.cfg.Dwell
@@ -131,7 +139,7 @@ func (s *Scheduler) change(st *stream, to int, why cause) {
 	if why.kind != gained && why.kind != broken {
 		why.predicted, why.before = s.predict(&st.candidates[to]), s.predict(&st.candidates[st.current])
 	}
-	st.from, st.current, st.why = st.current, to, why
+	st.from, st.current, st.why, st.since = st.current, to, why, s.now
 	st.evidence, st.trial = evidence{}, trial{}
 }
 

@@ -70,7 +70,8 @@ type stream struct {
 	current int
 	told    Epoch // of the last Switch returned
 	why     cause
-	from    int // candidate before the current; -1 where it is of a former profile
+	since   time.Time // of the current plan
+	from    int       // candidate before the current; -1 where it is of a former profile
 
 	evidence evidence
 	gained   time.Time // when it last changed for gain
