@@ -67,6 +67,7 @@ func (r Result) Chart(w io.Writer, format string) error {
 		&p.X.Tick.Label.Font, &p.Y.Tick.Label.Font} {
 		f.Typeface, f.Variant = "Liberation", "Sans"
 	}
+	p.X.Tick.Marker = tens{}
 	p.Add(scenery(r.Scenes))
 	low, high := math.Inf(1), 0.0
 	for i := len(strategies) - 1; i >= 0; i-- { // Cleave above the others
@@ -76,6 +77,7 @@ func (r Result) Chart(w io.Writer, format string) error {
 		}
 		low, high = min(low, least), max(high, most)
 	}
+	p.Add(marks(r.Scenes))
 	if high == 0 {
 		return fmt.Errorf("chart: nothing was answered")
 	}
@@ -138,15 +140,28 @@ func (s scenery) Plot(c draw.Canvas, p *plot.Plot) {
 		}
 		c.FillText(name, vg.Point{X: (left + right) / 2, Y: c.Max.Y - vg.Points(4)}, scene.Scene)
 	}
-	small := p.X.Tick.Label
-	small.Font.Size = vg.Points(8.5)
-	l := labels{canvas: c, style: small, top: c.Max.Y - vg.Points(22)}
 	for _, scene := range s {
+		for _, e := range eventsOf(scene) {
+			c.StrokeLine2(draw.LineStyle{Color: e.color, Width: vg.Points(0.9), Dashes: e.dashes}, x(e.at), c.Min.Y, x(e.at), c.Max.Y)
+		}
+	}
+	legend(c, p.X.Label.TextStyle)
+}
+
+// marks writes before the curves what happened at the lines behind them.
+type marks []SceneRow
+
+// Plot implements plot.Plotter.
+func (m marks) Plot(c draw.Canvas, p *plot.Plot) {
+	x, _ := p.Transforms(&c)
+	style := p.X.Tick.Label
+	style.Font.Size = vg.Points(8.5)
+	l := labels{canvas: c, style: style, top: c.Max.Y - vg.Points(22)}
+	for _, scene := range m {
 		for _, e := range eventsOf(scene) {
 			l.draw(x(e.at), e)
 		}
 	}
-	legend(c, p.X.Label.TextStyle)
 }
 
 // event is something at one moment that the chart marks.
@@ -193,8 +208,8 @@ func legend(c draw.Canvas, style text.Style) {
 	entry("an agent dies or returns", draw.LineStyle{Color: killColor, Width: vg.Points(0.9)}, 0)
 }
 
-// labels draws vertical lines with a text along each, on a ground of its own. A
-// text that would cover one to its left stands lower.
+// labels writes a text along each of some vertical lines, on a ground of its
+// own. One that would cover the one to its left stands lower.
 type labels struct {
 	canvas draw.Canvas
 	style  text.Style
@@ -203,12 +218,14 @@ type labels struct {
 	down   vg.Length // how far below top the next one may begin
 }
 
+// lowest is how far down labels go until they begin at the top again.
+const lowest vg.Length = 150
+
 func (l *labels) draw(x vg.Length, e event) {
-	l.canvas.StrokeLine2(draw.LineStyle{Color: e.color, Width: vg.Points(0.9), Dashes: e.dashes}, x, l.canvas.Min.Y, x, l.canvas.Max.Y)
 	style := l.style
 	style.Color, style.Rotation, style.XAlign, style.YAlign = e.color, math.Pi/2, text.XRight, text.YBottom
 	at := x - vg.Points(1.5) // to the left of its line
-	if at-l.last > style.Font.Size+vg.Points(2) {
+	if at-l.last > style.Font.Size+vg.Points(2) || l.down > lowest {
 		l.down = 0
 	}
 	ground := style.Rectangle(e.what).Add(vg.Point{X: at, Y: l.top - l.down})
@@ -227,6 +244,22 @@ func hostsOf(candidate string) string {
 		out = append(out, host)
 	}
 	return strings.Join(out, "+")
+}
+
+// tens marks every ten seconds, of long runs every minute.
+type tens struct{}
+
+// Ticks implements plot.Ticker.
+func (tens) Ticks(low, high float64) []plot.Tick {
+	step := 10.0
+	if high-low > 400 {
+		step = 60
+	}
+	var ticks []plot.Tick
+	for v := math.Ceil(low/step) * step; v <= high; v += step {
+		ticks = append(ticks, plot.Tick{Value: v, Label: fmt.Sprintf("%g", v)})
+	}
+	return ticks
 }
 
 // decades marks 1, 2 and 5 of every power of ten.
