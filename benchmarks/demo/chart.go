@@ -81,7 +81,7 @@ func (r Result) Chart(w io.Writer, format string) error {
 	if high == 0 {
 		return fmt.Errorf("chart: nothing was answered")
 	}
-	p.Y.Min, p.Y.Max = low/1.2, high*2.5 // room for names and labels above
+	p.Y.Min, p.Y.Max = low/1.2, high*5 // room for names and labels above
 	if n := len(r.Scenes); n > 0 {
 		p.X.Min, p.X.Max = r.Scenes[0].Start, r.Scenes[n-1].End
 	}
