@@ -42,6 +42,8 @@ const (
 	rateMemory  = 60 * time.Second // older ones do not count beside newer ones
 	rttSamples  = 64
 	rttMemory   = 10 * time.Second
+	rttStep     = 5 // that many longer ones in a row, over this time, are another way
+	rttStepTime = time.Second
 	bigBytes    = 128 << 10 // a lower bound from less may be a burst out of a buffer
 	// Two transfers in a row that both differ from the ones before by this
 	// share, to the same side, are another link: what was before is forgotten.
@@ -77,7 +79,11 @@ func (e *Estimator) Observe(s Sample, now time.Time) {
 	if s.LowerBound {
 		kept = &e.lower
 	}
+	before := len(*kept)
 	*kept = afterStep(push(*kept, rateSample{s, now}, rateSamples))
+	if len(*kept) < before && len(e.rtts) > 1 { // another link: its round trips are others, too
+		e.rtts = append(e.rtts[:0], e.rtts[len(e.rtts)-1])
+	}
 }
 
 // afterStep leaves only the last two samples when both lie beyond stepShare of
@@ -127,6 +133,24 @@ func (e *Estimator) ObserveRTT(rtt time.Duration, now time.Time) {
 		e.jitter += (d - e.jitter) / 8
 	}
 	e.rtts = push(e.rtts, rttSample{rtt, now}, rttSamples)
+	if n := len(e.rtts); n > rttStep && longer(e.rtts[n-rttStep:], e.rtts[:n-rttStep]) {
+		e.rtts = append(e.rtts[:0], e.rtts[n-rttStep:]...)
+	}
+}
+
+// longer reports whether all late round trips are longer than the smallest
+// before by more than queues come and go: the way has become longer.
+func longer(late, before []rttSample) bool {
+	least := before[0].rtt
+	for _, s := range before {
+		least = min(least, s.rtt)
+	}
+	for _, s := range late {
+		if s.rtt < least+least/4+2*time.Millisecond {
+			return false
+		}
+	}
+	return late[len(late)-1].at.Sub(late[0].at) >= rttStepTime
 }
 
 func push[T any](s []T, v T, most int) []T {

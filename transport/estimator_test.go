@@ -112,3 +112,24 @@ func TestStepInTwo(t *testing.T) {
 		}
 	}
 }
+
+// TestLongerWay: round trips that stay longer for a second are believed, those
+// behind a queue are not.
+func TestLongerWay(t *testing.T) {
+	var e Estimator
+	now := time.Unix(1e9, 0)
+	observe := func(trips ...time.Duration) {
+		for _, rtt := range trips {
+			now = now.Add(300 * time.Millisecond)
+			e.ObserveRTT(rtt*time.Millisecond, now)
+		}
+	}
+	observe(5, 5, 22, 25, 30, 5, 40, 6, 19)
+	if got := e.Estimate(now).RTT; got != 5*time.Millisecond {
+		t.Errorf("queues made it %v", got)
+	}
+	observe(31, 30, 33, 30, 48)
+	if got := e.Estimate(now).RTT; got != 30*time.Millisecond {
+		t.Errorf("a longer way is %v, want 30 ms", got)
+	}
+}
