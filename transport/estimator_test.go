@@ -118,10 +118,10 @@ func TestStepInTwo(t *testing.T) {
 func TestLongerWay(t *testing.T) {
 	var e Estimator
 	now := time.Unix(1e9, 0)
-	observe := func(trips ...time.Duration) {
-		for _, rtt := range trips {
+	observe := func(trips ...int) { // in ms
+		for _, ms := range trips {
 			now = now.Add(300 * time.Millisecond)
-			e.ObserveRTT(rtt*time.Millisecond, now)
+			e.ObserveRTT(time.Duration(ms)*time.Millisecond, now)
 		}
 	}
 	observe(5, 5, 22, 25, 30, 5, 40, 6, 19)
