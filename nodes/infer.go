@@ -231,8 +231,6 @@ type inferRequest struct {
 	Model models.Digest `json:"model"`
 	// Stream, when there is one, chooses the plan.
 	Stream scheduler.StreamID `json:"stream,omitempty"`
-	// Origin is where the stream starts; "" is the agent that is asked.
-	Origin partition.HostID `json:"origin,omitempty"`
 }
 
 // InferReport tells how a request was answered.

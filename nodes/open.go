@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -254,14 +253,7 @@ func (s *steering) settled(id scheduler.StreamID) bool {
 
 func (a *Agent) serveOpen(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
 	var r OpenRequest
-	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
-		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("unreadable request: %w", err)}
-	}
-	g, err := a.graph(r.Model)
-	if err != nil {
-		return nil, err
-	}
-	input, err := a.inputsOf(f, g)
+	input, err := a.readWithInput(f, &r, &r.Model)
 	if err != nil {
 		return nil, err
 	}

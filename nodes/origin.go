@@ -281,14 +281,7 @@ func (a *Agent) askTimes(ctx context.Context, host partition.HostID, r timeReque
 
 func (a *Agent) servePlan(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
 	var r PlanRequest
-	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
-		return nil, &Error{Op: "plan", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("unreadable request: %w", err)}
-	}
-	g, err := a.graph(r.Model)
-	if err != nil {
-		return nil, err
-	}
-	input, err := a.inputsOf(f, g)
+	input, err := a.readWithInput(f, &r, &r.Model)
 	if err != nil {
 		return nil, err
 	}
@@ -297,6 +290,19 @@ func (a *Agent) servePlan(ctx context.Context, s transport.Stream, f *transport.
 		return nil, err
 	}
 	return jsonReply(reply)
+}
+
+// readWithInput decodes the control part of a frame into r, in which model
+// points to the digest, and the sample of the model's inputs beside it.
+func (a *Agent) readWithInput(f *transport.Frame, r any, model *models.Digest) (Values, error) {
+	if err := json.Unmarshal(f.Header.Control, r); err != nil {
+		return nil, &Error{Op: f.Header.Kind, Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("unreadable request: %w", err)}
+	}
+	g, err := a.graph(*model)
+	if err != nil {
+		return nil, err
+	}
+	return a.inputsOf(f, g)
 }
 
 // inputsOf decodes the graph's inputs from a frame. They are copies.

@@ -76,8 +76,6 @@ type HostState struct {
 	ID      partition.HostID `json:"id"`
 	Tier    partition.Tier   `json:"tier"`
 	Alive   bool             `json:"alive"`
-	Address string           `json:"address,omitempty"`
-	Load    float64          `json:"load"`    // share of its compute slots in use
 	Whole   time.Duration    `json:"whole"`   // of the stream's model, as profiled; 0: not profiled
 	Heavier float64          `json:"heavier"` // how many times longer than profiled it takes now
 }

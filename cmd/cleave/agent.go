@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -170,7 +171,9 @@ func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFla
 		return err
 	}
 	defer g.Close()
-	go r.tellLoad(ctx, g, self)
+	var background sync.WaitGroup
+	background.Go(func() { r.tellLoad(ctx, g, self) })
+	defer background.Wait() // ctx is done by then
 	fmt.Fprintf(out, "ready: %s (%s) on %s, ONNX Runtime %s, %s\n", host.Name, host.Tier, endpoint.Addr(), rt.Version(), ort.CPUFeatures())
 	<-ctx.Done()
 	leaving, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)

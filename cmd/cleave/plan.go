@@ -26,7 +26,8 @@ func newPlan() *cobra.Command {
 		Long: `Have an agent, as the place where requests start, measure a model on every host
 and the links between them, and show the fastest plan beside what running all
 on one host would take. What the agent has measured before it does not measure
-again, unless --refresh is given. Every host needs the model: cleave model build.`,
+again, unless --refresh is given. A host that lacks
+the model pulls it from the one where requests start.`,
 		Example: `  cleave plan mobilenet_v2 --config cluster.yaml
   cleave plan face.onnx --image people.jpg --private --json`,
 		Args: exactArgs(1, "one argument, the model"),
