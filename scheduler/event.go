@@ -24,6 +24,14 @@ type Settings struct {
 	Pin string `json:"pin,omitempty"`
 	// Drain lists hosts that shall get no new requests of this stream.
 	Drain []partition.HostID `json:"drain,omitempty"`
+	// Objective ranks the plans that are allowed; "" is Latency.
+	Objective Objective `json:"objective,omitempty"`
+	// Within is the latency that a plan must be predicted to keep for the links
+	// and loads of now to be taken for Traffic or DeviceTime: of such plans the
+	// one with the least of that runs, ties by latency, and where there is none
+	// the fastest. 0 is twice what the fastest plan would take now that is allowed
+	// and reachable. Latency has no bound.
+	Within time.Duration `json:"within,omitempty"`
 }
 
 // Candidate is a plan that a stream may run by. Its times and bytes are what

@@ -265,6 +265,8 @@ func (p *play) link() partition.Link {
 
 func (p *play) settings() Settings {
 	v := Settings{Version: uint64(p.pick(12)), RawStays: p.pick(3) == 0}
+	v.Objective = []Objective{"", Latency, Traffic, DeviceTime, "nonsense"}[p.pick(5)]
+	v.Within = []time.Duration{0, 0, 100 * time.Millisecond, time.Hour, -1}[p.pick(5)]
 	if p.pick(4) == 0 {
 		v.Pin = []string{"c1", "c2", "alone", "none"}[p.pick(4)]
 	}

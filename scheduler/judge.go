@@ -29,6 +29,9 @@ type cause struct {
 	kind              causeKind
 	predicted, before float64 // of the new plan and the old, ns
 	promise           float64 // that was broken, ns
+	objective         Objective
+	bound             float64 // to keep for it, ns
+	spends, spent     float64 // of the objective, by the new plan and the old
 }
 
 type causeKind int8
@@ -37,6 +40,9 @@ const (
 	opened causeKind = iota
 	reprofiled
 	gained
+	cheaper // by the objective
+	late    // the plan before does not keep the bound of the objective
+	revised // the owner wants another objective
 	stopped // the plan before cannot run any more
 	pinned
 	unpinnable
@@ -56,29 +62,36 @@ func (s *Scheduler) possible(c *candidate) bool {
 // judge chooses the plan for the requests from now on. It neither allocates
 // nor returns actions: tell does.
 //
-// A plan that may not run is left at once. For a better one, a judgment after
+// A plan that may not run, or that another objective would not choose, is left at
+// once. For a better one (see offer), a judgment after
 // news of it or of the current one must find a gain above Gain, two in a row,
 // whose mean is beyond the noise. The more of them agree the less noise counts,
 // by their cube root and not by their square root, since judgments that share a
 // measurement are not independent, and never by more than half. A gain above
 // Leap and all the noise needs neither a second judgment nor Dwell, nor does any
-// above Gain soon after a plan had to be left.
+// above Gain soon after a plan had to be left or the objective changed.
 func (s *Scheduler) judge(st *stream, n news) {
 	if st.settings.Pin != "" {
 		s.holdPin(st)
 		return
 	}
-	cur := &st.candidates[st.current]
-	best, least := s.best(st)
-	if !s.runs(cur) {
-		s.change(st, best, cause{kind: stopped})
+	cur, g := &st.candidates[st.current], s.goal(st)
+	if runs := s.runs(cur); !runs || st.revised {
+		why := cause{kind: stopped, objective: st.settings.Ranks(), bound: g.bound}
+		if runs {
+			why.kind = revised
+		}
+		if st.revised {
+			st.revised, st.asked = false, s.now
+		}
+		best, _ := s.best(st, g, g.bound)
+		s.change(st, best, why)
 		return
 	}
-	before := s.predict(cur)
-	gain := 1 - least/before
-	c := &st.candidates[best]
+	o := s.offer(st, g)
+	c := &st.candidates[o.to]
 	fresh := n.about(st, cur, c)
-	if !(gain > s.cfg.Gain) {
+	if !(o.gain > s.cfg.Gain) {
 		if fresh {
 			st.evidence = evidence{}
 		}
@@ -86,40 +99,33 @@ func (s *Scheduler) judge(st *stream, n news) {
 	}
 	e := &st.evidence
 	if fresh && (e.count == 0 || s.now.Sub(e.last) >= s.cfg.Spacing) {
-		e.count, e.by, e.sum, e.last = e.count+1, best, e.sum+gain, s.now
+		e.count, e.by, e.sum, e.last = e.count+1, o.to, e.sum+o.gain, s.now
 	}
-	noise := s.cfg.Sigmas * math.Hypot(s.doubt(cur), s.doubt(c))
+	noise := 0.0
+	for _, i := range o.of {
+		if i >= 0 {
+			noise = math.Hypot(noise, s.cfg.Sigmas*s.doubt(&st.candidates[i]))
+		}
+	}
 	// The plan that was taken for want of a better one that was ready has earned
 	// no such protection yet.
-	makeshift := st.why.kind == stopped && s.now.Sub(st.since) < makeshiftTime
-	leap := makeshift || gain > max(s.cfg.Leap, noise)
+	makeshift := st.why.kind == stopped && s.now.Sub(st.since) < makeshiftTime ||
+		s.justAsked(st)
+	leap := makeshift || o.gain > max(s.cfg.Leap, noise)
 	if !leap {
 		bar := min(s.cfg.Leap, max(s.cfg.Gain, noise/math.Cbrt(float64(min(e.count, enough))/2)))
-		dwelt := gain > s.cfg.Leap || s.now.Sub(st.gained) >= s.cfg.Dwell
+		dwelt := o.gain > s.cfg.Leap || s.now.Sub(st.gained) >= s.cfg.Dwell
 		if e.count < 2 || e.sum/float64(e.count) <= bar || !dwelt {
 			return
 		}
 	}
 	from := st.current
-	s.change(st, best, cause{kind: gained, predicted: least, before: before})
+	s.change(st, o.to, o.why)
 	st.gained = s.now
-	st.trial = trial{from: from, promise: before, open: true}
-}
-
-// best is the candidate that runs with the least predicted latency; the
-// current one in case of a tie, then the first.
-func (s *Scheduler) best(st *stream) (int, float64) {
-	best, least := 0, math.Inf(1)
-	for i := range st.candidates {
-		c := &st.candidates[i]
-		if c.phase != ready || c.forbidden || s.now.Before(c.blocked) {
-			continue
-		}
-		if p := s.predict(c); p < least || p == least && i == st.current {
-			best, least = i, p
-		}
+	st.trial = trial{from: from, promise: o.why.before, open: true}
+	if !math.IsInf(g.bound, 1) {
+		st.trial.promise = max(o.why.before, g.bound)
 	}
-	return best, least
 }
 
 func (s *Scheduler) holdPin(st *stream) {
@@ -136,7 +142,9 @@ func (s *Scheduler) change(st *stream, to int, why cause) {
 	if to == st.current {
 		return
 	}
-	if why.kind != gained && why.kind != broken {
+	switch why.kind {
+	case gained, cheaper, late, broken: // judged on their predictions
+	case opened, reprofiled, revised, stopped, pinned, unpinnable:
 		why.predicted, why.before = s.predict(&st.candidates[to]), s.predict(&st.candidates[st.current])
 	}
 	st.from, st.current, st.why, st.since = st.current, to, why, s.now
@@ -176,6 +184,12 @@ func (s *Scheduler) reason(st *stream) string {
 		return "the stream was profiled anew"
 	case gained:
 		return fmt.Sprintf("promises %s, %.0f %% less than %s", brief(w.predicted), 100*(1-w.predicted/w.before), former)
+	case cheaper:
+		return w.saves()
+	case late:
+		return fmt.Sprintf("%s takes %s, beyond the %s that a plan may take", former, brief(w.before), brief(w.bound))
+	case revised:
+		return w.aims()
 	case pinned:
 		return "pinned"
 	case broken:

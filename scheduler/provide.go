@@ -42,8 +42,9 @@ func (s *Scheduler) provide(st *stream) {
 }
 
 // want lists the candidates that should be ready, the most wanted first, at
-// most Ready: the source alone, what runs, what is pinned; the best; the best
-// that sends no raw input; the best of each path, for the day on which a host
+// most Ready: the source alone, what runs, what is pinned; what the objective
+// asks for; the fastest, for the day on which no other keeps the bound; the best
+// that sends no raw input; the fastest of each path, for the day on which a host
 // of the others dies.
 func (s *Scheduler) want(st *stream) {
 	st.wanted = append(st.wanted[:0], 0)
@@ -57,9 +58,16 @@ func (s *Scheduler) want(st *stream) {
 		add(st.pin)
 		return
 	}
+	g := s.goal(st)
+	add(s.aim(st, g, func(*candidate) bool { return true }))
 	limit := reserveLimit * s.predict(&st.candidates[0])
 	add(s.role(st, s.cfg.Gain, math.Inf(1), func(*candidate) bool { return true }))
-	add(s.role(st, reserveSlack, limit, func(c *candidate) bool { return !c.Raw }))
+	home := func(c *candidate) bool { return !c.Raw }
+	if i := s.aim(st, g, home); i >= 0 {
+		add(i)
+	} else {
+		add(s.role(st, reserveSlack, limit, home))
+	}
 	for {
 		path, least := -1, limit
 		for i := range st.candidates {

@@ -172,7 +172,9 @@ func (s *Scheduler) settled(e SettingsChanged) news {
 // adopt takes settings over and releases what runs on drained hosts.
 func (s *Scheduler) adopt(st *stream, settings Settings) {
 	settings.Drain = slices.Clone(settings.Drain)
+	before := st.settings
 	st.settings = settings
+	st.aspire(before)
 	st.pin = -1
 	for i := range st.candidates {
 		c := &st.candidates[i]

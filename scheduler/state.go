@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
 )
 
@@ -16,7 +17,9 @@ type StreamState struct {
 	Current int
 	Epoch   Epoch
 	// Predicted latency of the current candidate.
-	Predicted  time.Duration
+	Predicted time.Duration
+	// Bound is the latency that the objective wants kept now, 0 for Latency.
+	Bound      time.Duration
 	Candidates []CandidateState // as given by Profiled
 	Hosts      []HostState      // of all candidates, the source first
 	Links      []LinkState      // of all candidates, both directions
@@ -50,6 +53,10 @@ type CandidateState struct {
 	Epoch Epoch
 	// Predicted latency now; 0 when unreachable.
 	Predicted time.Duration
+	// Traffic and DeviceTime are what a request takes of the source's links and
+	// of its time, as profiled.
+	Traffic    tensor.Bytes
+	DeviceTime time.Duration
 	// Correction is the factor in Predicted that late requests account for.
 	Correction float64
 	// Retry is when a refused one may be tried again.
@@ -85,6 +92,7 @@ func (s *Scheduler) State(id StreamID) (StreamState, bool) {
 	c := &st.candidates[st.current]
 	out := StreamState{
 		Stream: id, Settings: st.settings, Current: st.current, Epoch: c.epoch, Predicted: duration(s.predict(c)),
+		Bound: bounded(s.goal(st).bound),
 	}
 	out.Settings.Drain = slices.Clone(st.settings.Drain)
 	var hosts, pairs []int
@@ -127,7 +135,8 @@ func (s *Scheduler) Streams() []StreamID {
 }
 
 func (s *Scheduler) describe(c *candidate) CandidateState {
-	d := CandidateState{Name: c.Name, State: Cold, Epoch: c.epoch, Correction: c.correct}
+	d := CandidateState{Name: c.Name, State: Cold, Epoch: c.epoch, Correction: c.correct,
+		Traffic: tensor.Bytes(c.traffic), DeviceTime: duration(c.labour)}
 	p := s.predict(c)
 	if !math.IsInf(p, 1) {
 		d.Predicted = duration(p)

@@ -34,6 +34,10 @@ type candidate struct {
 	blocked   time.Time // left alone until then
 	broken    int       // promises in a row that it did not keep
 
+	traffic float64 // bytes over the source's links
+	labour  float64 // ns that the source computes, encodes and decodes, as profiled
+	cost    float64 // the one of them that the objective counts, else 0
+
 	own     tally   // of its requests
 	correct float64 // factor of its predictions
 }
@@ -72,6 +76,9 @@ type stream struct {
 	why     cause
 	since   time.Time // of the current plan
 	from    int       // candidate before the current; -1 where it is of a former profile
+
+	revised bool      // the objective, since the last judgment
+	asked   time.Time // when a judgment followed that; zero: never
 
 	evidence evidence
 	gained   time.Time // when it last changed for gain
@@ -213,10 +220,14 @@ func (s *Scheduler) compile(st *stream, i int, from Candidate) {
 		for _, h := range hops {
 			a, b := s.world.host(h.From), s.world.host(h.To)
 			c.hops = append(c.hops, hopTerm{s.world.line(a, b), 8 * float64(h.Bytes())})
+			if a == 0 || b == 0 {
+				c.traffic += float64(h.Bytes())
+			}
 			c.hosts[slices.Index(p.Path, h.From)].cost += float64(h.Encode)
 			c.hosts[slices.Index(p.Path, h.To)].cost += float64(h.Decode)
 		}
 	}
+	c.labour = c.hosts[0].cost
 	c.path = slices.IndexFunc(st.paths, func(q path) bool { return slices.Equal(q.hosts, p.Path) })
 	if c.path < 0 {
 		c.path = len(st.paths)

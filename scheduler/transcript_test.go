@@ -85,6 +85,7 @@ func newScene(t testing.TB) *scene {
 //
 //	joined|left|suspect HOST         link A B RATE DELAY [rel=SHARE]      load HOST FACTOR
 //	profiled|set STREAM [PLAN…] [v=VERSION] [raw-stays] [pin=NAME] [drain=HOST,HOST]
+//	                                 [objective=NAME] [within=TIME]
 //	closed STREAM                    warmed STREAM NAME [refused] [err=WORD]
 //	done STREAM NAME TIME [xTIMES] [fallback=HOST]
 //	tick                             ticks (every second from the clock's time to this one), ticks answered (as the
@@ -183,7 +184,10 @@ func (sc *scene) event(verb string, args []string) Event {
 }
 
 func (sc *scene) settings(verb string, args []string, opt map[string]string) Event {
-	v := Settings{Pin: opt["pin"]}
+	v := Settings{Pin: opt["pin"], Objective: Objective(opt["objective"])}
+	if d, ok := opt["within"]; ok {
+		v.Within = sc.duration(d)
+	}
 	if n, ok := opt["v"]; ok {
 		v.Version = uint64(sc.number(n))
 	}
@@ -247,10 +251,16 @@ func (sc *scene) state(at time.Time, id StreamID) string {
 		return sc.line(at, "no such stream")
 	}
 	out := ""
+	if state.Bound > 0 {
+		out = sc.line(at, "%s within %s", state.Settings.Objective, brief(float64(state.Bound)))
+	}
 	for i, c := range state.Candidates {
 		mark := ""
+		if state.Bound > 0 {
+			mark = fmt.Sprintf(", %v, %v of the source", c.Traffic, c.DeviceTime)
+		}
 		if i == state.Current {
-			mark = "  ← current"
+			mark += "  ← current"
 		}
 		out += sc.line(at, "%-6s %-11s %s%s", c.Name, c.State, brief(float64(c.Predicted)), mark)
 	}
