@@ -263,9 +263,9 @@ func (a *Arrival) Manifest() *Manifest { return a.m }
 // blocks ops need: then it lists those of these files only.
 func (a *Arrival) Missing(ops []OpID) ([]BlockRef, error) {
 	if ops == nil {
-		return a.here.missing(a.m.All()), nil
+		return a.Lacks(a.m.All()), nil
 	}
-	if parts := a.here.missing(a.m.ofParts()); len(parts) > 0 {
+	if parts := a.Lacks(a.m.ofParts()); len(parts) > 0 {
 		return parts, nil
 	}
 	g, err := a.Graph()
@@ -276,8 +276,11 @@ func (a *Arrival) Missing(ops []OpID) ([]BlockRef, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.here.missing(refs), nil
+	return a.Lacks(refs), nil
 }
+
+// Lacks lists those of these blocks that are not here.
+func (a *Arrival) Lacks(refs []BlockRef) []BlockRef { return a.here.missing(refs) }
 
 // Piece is the data of a block.
 type Piece struct {

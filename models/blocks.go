@@ -241,13 +241,7 @@ func (g *Graph) BlocksOf(ops []OpID) ([]BlockRef, error) {
 			return nil, &Error{Op: "list blocks", Model: g.Name, Kind: Malformed, Err: err}
 		}
 	}
-	var out []BlockRef
-	for ref, is := range needed {
-		if is {
-			out = append(out, BlockRef(ref))
-		}
-	}
-	return out, nil
+	return marked(needed), nil
 }
 
 // weightsOf visits the tensors that some nodes read, by way of constant nodes
@@ -294,6 +288,23 @@ func (g *Graph) ReadBlock(ref BlockRef) ([]byte, error) {
 
 // Has reports whether all blocks that these ops need are here.
 func (g *Graph) Has(ops []OpID) bool { return g.present("look for", ops) == nil }
+
+// Lacks lists those of these blocks that are not here.
+func (g *Graph) Lacks(refs []BlockRef) []BlockRef { return g.here.missing(refs) }
+
+// Arrived is how much of the model's files is here.
+func (g *Graph) Arrived() (here, total tensor.Bytes, err error) {
+	m, err := g.Manifest()
+	if err != nil {
+		return 0, 0, err
+	}
+	here = m.Size()
+	for _, ref := range g.here.missing(m.All()) {
+		_, b, _ := m.Block(ref)
+		here -= b.Size
+	}
+	return here, m.Size(), nil
+}
 
 // Partial reports whether some blocks of the model are not here.
 func (g *Graph) Partial() bool { return !g.here.complete() }
