@@ -27,13 +27,18 @@ const cutsPerPath = 64
 // link alike, with latencies as they are in p. A path with one link is solved
 // at each of rates, one with several at fewer per link, 64 combinations in all.
 // rates may be in any order; where none is usable, 0.25 to 256 Mbps is used,
-// two per octave.
+// two per octave. At some of the rates the optimum is also sought with the time of
+// Hosts[0] counted several times over, for streams that would spare it.
 //
 // First comes the plan that runs everything on Hosts[0], where pins allow it.
 // The other single-host plans that are feasible and the optimum at the rates of
 // p are always among them. Of the rest, dominated ones are dropped: where
-// another plan takes no more time to compute, encode and decode, uses no link
-// that this one does not, and sends no more bytes over any in either direction.
+// another plan takes no more time to compute, encode and decode, in all and on
+// Hosts[0], uses no link that this one does not, and sends no more bytes over any
+// in either direction. Up to a third are plans that spare Hosts[0]: of those that
+// take at most twice the latency of the fastest, the ones that take the least of
+// its time and send the fewest bytes over its links, and that which takes the
+// least of its time whatever the latency.
 // At most most plans remain (0: DefaultCandidates), fewer only if there are no
 // more or not all that are always among them fit: chosen one by one, each the one
 // that most reduces the mean logarithm of what the best of those chosen takes over
@@ -76,6 +81,7 @@ func Candidates(p Problem, raw []bool, rates []BitsPerSecond, most int) []Plan {
 	f.forced = len(f.members)
 	for i := range worlds {
 		f.explore(worlds[i], rates)
+		f.spare(worlds[i], rates)
 	}
 	f.drop()
 	var plans []Plan
@@ -155,6 +161,9 @@ type member struct {
 	work   time.Duration
 	fixed  time.Duration // of all its messages
 	bytes  []tensor.Bytes
+	// device and traffic are what it takes of the time and the links of Hosts[0].
+	device  time.Duration
+	traffic tensor.Bytes
 }
 
 // unused marks a link without a message.
@@ -165,7 +174,7 @@ func (f *front) add(plan Plan) {
 		return
 	}
 	hosts := len(f.p.Hosts)
-	m := member{Plan: plan, work: plan.Compute(), bytes: make([]tensor.Bytes, hosts*hosts)}
+	m := member{Plan: plan, work: plan.Compute(), bytes: make([]tensor.Bytes, hosts*hosts), device: plan.Stages[0].Compute}
 	if f.pinned != nil {
 		path := make([]int, len(plan.Path))
 		for i, id := range plan.Path {
@@ -183,6 +192,7 @@ func (f *front) add(plan Plan) {
 			m.bytes[from*hosts+to] = h.Bytes()
 			m.work += h.Encode + h.Decode
 			m.fixed += f.p.Links[from][to].Transfer(0)
+			m.take(h, plan.Path[0])
 		}
 	}
 	f.members = append(f.members, m)
@@ -224,7 +234,7 @@ func (f *front) explore(p Problem, rates []BitsPerSecond) {
 	for i := range p.Links {
 		p.Links[i] = slices.Clone(p.Links[i])
 	}
-	s := newSolver(&p)
+	s, truth := newSolver(&p), newPricer(f.p)
 	open, _ := s.reachable()
 	for _, path := range open {
 		links := len(path) - 1
@@ -234,7 +244,7 @@ func (f *front) explore(p Problem, rates []BitsPerSecond) {
 				s.setRate(path[i], path[i+1], some[combination%len(some)])
 				combination /= len(some)
 			}
-			f.add(s.plan("cleave", path, s.assign(path)))
+			f.add(s.plan("cleave", path, s.assign(path)).priced(truth))
 		}
 	}
 }
@@ -256,14 +266,7 @@ func thin(rates []BitsPerSecond, links int) []BitsPerSecond {
 	for power(n+1, links) <= cutsPerPath {
 		n++
 	}
-	if n >= len(rates) {
-		return rates
-	}
-	some := make([]BitsPerSecond, n)
-	for i := range some {
-		some[i] = rates[i*(len(rates)-1)/(n-1)]
-	}
-	return some
+	return evenly(rates, n)
 }
 
 func power(base, exponent int) int {
@@ -303,7 +306,7 @@ func (f *front) before(a, b *member) bool {
 
 // dominates says whether m is at least as good as the other at all rates.
 func (m *member) dominates(other *member) bool {
-	if m.work > other.work || m.breaks && !other.breaks {
+	if m.work > other.work || m.device > other.device || m.breaks && !other.breaks {
 		return false
 	}
 	for i := range m.bytes {

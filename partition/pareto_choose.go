@@ -9,7 +9,7 @@ import (
 const weathers = 512
 
 // choose returns the indices of at most so many members: those that are forced,
-// then the most useful one after the other.
+// up to a third that are thrifty, then the most useful one after the other.
 func (f *front) choose(rates []BitsPerSecond, most int) []int {
 	regret := f.regrets(rates)
 	chosen := make([]int, 0, most)
@@ -29,6 +29,11 @@ func (f *front) choose(rates []BitsPerSecond, most int) []int {
 	}
 	for i := range min(f.forced, most) {
 		take(i)
+	}
+	for _, i := range f.thrifty(regret, most/3) {
+		if !taken[i] && len(chosen) < most {
+			take(i)
+		}
 	}
 	for len(chosen) < min(most, len(f.members)) {
 		best, least := -1, math.Inf(1)

@@ -159,7 +159,7 @@ func TestCandidatesKeepTheirPromises(t *testing.T) {
 			f.pinned = &q
 		}
 		for i, plan := range plans {
-			if again := plan.At(p); !reflect.DeepEqual(again, plan) || checkAssign(&p, pathOf(p, plan), plan.Assign) != nil {
+			if again := plan.In(dearer(p, 3)).In(p); !reflect.DeepEqual(again, plan) || checkAssign(&p, pathOf(p, plan), plan.Assign) != nil {
 				t.Fatalf("%v is not legal or takes %v", plan, again.Total)
 			}
 			f.add(plan)
