@@ -52,6 +52,8 @@ type Config struct {
 	Memory Memory
 	// Budget is the deadline of requests that name none: 10 s.
 	Budget time.Duration
+	// Drift says when live timings correct a profile.
+	Drift Drift
 	// Log receives what an operator wants to read; nil: nothing.
 	Log *slog.Logger
 }
@@ -83,6 +85,7 @@ type Agent struct {
 	// measuring admits one measurement at a time: two would slow each other.
 	measuring chan struct{}
 	pulls     turns
+	own       ownProfiles
 }
 
 type profileKey struct {
@@ -122,6 +125,10 @@ func New(cfg Config) (*Agent, error) {
 	if !known[cfg.ID] {
 		return invalid("the list of hosts does not name it")
 	}
+	drift, err := cfg.Drift.withDefaults()
+	if err != nil {
+		return invalid("%w", err)
+	}
 	if cfg.Budget == 0 {
 		cfg.Budget = defaultRequestBudget
 	}
@@ -139,10 +146,11 @@ func New(cfg Config) (*Agent, error) {
 		// An old client's epoch must not name a plan of another run of this host.
 		epoch: rand.Uint64() >> 16,
 	}
-	var err error
 	if a.steering, err = newSteering(a); err != nil {
 		return invalid("%w", err)
 	}
+	a.own.drift = drift
+	cfg.Compute.ran = a.ran
 	return a, nil
 }
 

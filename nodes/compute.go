@@ -22,6 +22,7 @@ type Compute struct {
 	engine Engine
 	pace   *Pace
 	budget tensor.Bytes
+	ran    func(segmentKey, time.Duration) // hears of runs; set before the first
 
 	mu     sync.Mutex
 	loaded map[segmentKey]*list.Element // of *Loaded
@@ -61,6 +62,7 @@ type Loaded struct {
 	err      error
 
 	run  chan struct{} // holds a token while a run is under way
+	runs int           // of requests, while one is under way
 	uses int           // guarded by Compute.mu; a Loaded in use is not evicted
 }
 
@@ -174,6 +176,22 @@ func (c *Compute) evict() {
 	}
 }
 
+// forget closes the sessions of a model. None may be in use.
+func (c *Compute) forget(model models.Digest) error {
+	var errs []error
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, e := range c.loaded {
+		if l := e.Value.(*Loaded); key.model == model && l.uses == 0 {
+			c.recent.Remove(e)
+			delete(c.loaded, key)
+			c.held -= l.size
+			errs = append(errs, l.close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Close frees every session. No run may be under way.
 func (c *Compute) Close() error {
 	c.mu.Lock()
@@ -201,6 +219,9 @@ func (c *Compute) Run(ctx context.Context, l *Loaded, values Values, decode, enc
 	waited := time.Since(start)
 	s, err := c.pace.Do(ctx, decode, func() error { return l.compute(ctx, values) }, encode)
 	s.Queue += waited
+	if l.runs++; err == nil && l.runs > firstRuns && c.ran != nil {
+		c.ran(l.key, s.Phases[1])
+	}
 	return s, err
 }
 

@@ -28,10 +28,16 @@ func (a *Agent) alone(ctx context.Context, measure func() error) error {
 	return measure()
 }
 
-// profileSelf measures a model on this host. input may be nil: then a sample
-// is made up.
+// profileSelf measures a model on this host, with a stand-in for weights that
+// are not here where they may still come, that is where somebody else asks.
+// input may be nil: then a sample is made up.
 func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values, report func(progress)) (Profile, error) {
-	g, err := a.obtain(ctx, r.Model, nil, r.Source, report)
+	if r.Have != nil {
+		if p, ok := a.newer(r); ok {
+			return p, nil
+		}
+	}
+	g, err := a.obtain(ctx, r.Model, wantMeasure, r.Source, report)
 	if err != nil {
 		return Profile{}, err
 	}
@@ -41,9 +47,7 @@ func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values,
 		}
 	}
 	if p, ok := a.rememberedProfile(g, r); ok {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.profiles[profileKey{r.Model, a.cfg.ID}] = p
+		a.adoptProfile(p, r)
 		return p, nil
 	}
 	opts := ProfileOptions{Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs, Progress: func(done, total int, what string) {
@@ -52,7 +56,11 @@ func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values,
 	var p Profile
 	err = a.alone(ctx, func() error {
 		var values Values
-		p, values, err = a.cfg.Compute.Profile(ctx, g, input, opts)
+		if len(r.Source) > 0 && !complete(g) {
+			p, values, err = a.cfg.Compute.ProfileStandIn(ctx, g, input, opts)
+		} else {
+			p, values, err = a.cfg.Compute.Profile(ctx, g, input, opts)
+		}
 		if err == nil {
 			a.keepSample(r.Model, values)
 		}
@@ -62,11 +70,9 @@ func (a *Agent) profileSelf(ctx context.Context, r profileRequest, input Values,
 		return Profile{}, a.failed("profile", err)
 	}
 	p.Host, p.CPU, p.Runtime = a.cfg.ID, a.cfg.CPU, a.cfg.Runtime
-	p.Codecs = allowed(r.Codecs)
-	a.rememberProfile(p, r)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.profiles[profileKey{r.Model, a.cfg.ID}] = p
+	p.Codecs, p.Taken = allowed(r.Codecs), time.Now().UTC().Round(0)
+	a.rememberProfile(a.profileName(p.Model, r), p)
+	a.adoptProfile(p, r)
 	return p, nil
 }
 
@@ -91,13 +97,22 @@ func (a *Agent) keepSample(model models.Digest, values Values) {
 	a.sample = sample{model, values}
 }
 
-// sampleOf returns every value of a graph on its latest or a made-up input.
-func (a *Agent) sampleOf(ctx context.Context, g *models.Graph) (Values, error) {
+// sampled returns every value of a model on the latest input, nil where there
+// was none.
+func (a *Agent) sampled(model models.Digest) Values {
 	a.mu.Lock()
-	s := a.sample
-	a.mu.Unlock()
-	if s.model == g.Digest {
-		return s.values, nil
+	defer a.mu.Unlock()
+	if a.sample.model == model {
+		return a.sample.values
+	}
+	return nil
+}
+
+// sampleOf returns every value of a model on its latest or a made-up input. g
+// is the model or a stand-in of it.
+func (a *Agent) sampleOf(ctx context.Context, model models.Digest, g *models.Graph) (Values, error) {
+	if values := a.sampled(model); values != nil {
+		return values, nil
 	}
 	input, err := a.madeUp(g)
 	if err != nil {
@@ -105,40 +120,50 @@ func (a *Agent) sampleOf(ctx context.Context, g *models.Graph) (Values, error) {
 	}
 	values, err := a.cfg.Compute.capture(ctx, g, input)
 	if err == nil {
-		a.keepSample(g.Digest, values)
+		a.keepSample(model, values)
 	}
 	return values, err
 }
 
-// timeSegments times sessions of whole segments.
+// timeSegments times sessions of whole segments, of a stand-in where weights of
+// one of them are not here.
 func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, error) {
-	g, err := a.obtain(ctx, r.Model, nil, r.Source, nil)
+	g, err := a.obtain(ctx, r.Model, wantMeasure, r.Source, nil)
 	if err != nil {
 		return timeReply{}, err
 	}
 	if len(r.Segments) > maxEffort || r.Runs < 0 || r.Runs > maxEffort {
 		return timeReply{}, &Error{Op: "time segments", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("%d segments, %d runs: want at most %d of each", len(r.Segments), r.Runs, maxEffort)}
 	}
-	values, err := a.sampleOf(ctx, g)
-	if err != nil {
-		return timeReply{}, a.failed("time segments", err)
-	}
 	var segments [][]models.OpID
+	var keys []string
 	for _, s := range r.Segments {
 		ops, err := opsOf(s, g)
 		if err != nil {
 			return timeReply{}, err
 		}
-		segments = append(segments, ops)
+		segments, keys = append(segments, ops), append(keys, opsKey(ops))
 	}
 	var reply timeReply
-	err = a.alone(ctx, func() error {
-		reply.Times, err = a.cfg.Compute.timeSegments(ctx, g, segments, values, max(1, r.Runs), func(int) {})
-		return err
-	})
+	measure := func(g *models.Graph) error {
+		values, err := a.sampleOf(ctx, r.Model, g)
+		if err != nil {
+			return err
+		}
+		return a.alone(ctx, func() error {
+			reply.Times, err = a.cfg.Compute.timeSegments(ctx, g, segments, values, max(1, r.Runs), func(int) {})
+			return err
+		})
+	}
+	if len(r.Source) > 0 && !complete(g) && (a.sampled(r.Model) == nil || !g.Has(union(segments, len(g.Ops)))) {
+		err = a.cfg.Compute.standIn(g, measure)
+	} else {
+		err = measure(g)
+	}
 	if err != nil {
 		return timeReply{}, a.failed("time segments", err)
 	}
+	a.own.timed(r.Model, keys, reply.Times)
 	return reply, nil
 }
 
@@ -229,19 +254,7 @@ func link(e transport.Estimate, trips []time.Duration) partition.Link {
 func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Values, r PlanRequest, report func(progress)) (known []Profile, lost map[partition.HostID]error) {
 	lost = a.missing()
 	for _, h := range a.members() {
-		key := profileKey{g.Digest, h.ID}
-		a.mu.Lock()
-		p, ok := a.profiles[key]
-		a.mu.Unlock()
-		var err error
-		if !ok || r.Refresh || !p.covers(r.Codecs) {
-			pr := profileRequest{Model: g.Digest, Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs, Refresh: r.Refresh}
-			if h.ID == a.cfg.ID {
-				p, err = a.profileSelf(ctx, pr, input, report)
-			} else {
-				p, err = a.askProfile(ctx, h.ID, pr, report)
-			}
-		}
+		p, err := a.latestProfile(ctx, g, h.ID, input, r, report)
 		if err == nil {
 			err = a.fits(g, p)
 		}
@@ -249,12 +262,42 @@ func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Value
 			lost[h.ID] = err
 			continue
 		}
-		a.mu.Lock()
-		a.profiles[key] = p
-		a.mu.Unlock()
+		if h.ID != a.cfg.ID { // its own it keeps itself
+			a.mu.Lock()
+			a.profiles[profileKey{g.Digest, h.ID}] = p
+			a.mu.Unlock()
+		}
 		known = append(known, p)
 	}
+	if !r.Refresh { // else the caller is about to replace a stream
+		a.steering.rebase(g.Digest, known)
+	}
 	return known, lost
+}
+
+// latestProfile is the profile of a host: the one that is known unless the host
+// has a newer one. That it does not answer now is no matter then.
+func (a *Agent) latestProfile(ctx context.Context, g *models.Graph, host partition.HostID, input Values, r PlanRequest, report func(progress)) (Profile, error) {
+	a.mu.Lock()
+	known, ok := a.profiles[profileKey{g.Digest, host}]
+	a.mu.Unlock()
+	ok = ok && !r.Refresh && known.covers(r.Codecs)
+	pr := profileRequest{Model: g.Digest, Runs: r.Runs, Cuts: r.Cuts, Codecs: r.Codecs, Refresh: r.Refresh}
+	if host == a.cfg.ID {
+		if ok && !known.StandIn {
+			return known, nil
+		}
+		return a.profileSelf(ctx, pr, input, report)
+	}
+	if ok {
+		v := known.version()
+		pr.Have = &v
+	}
+	p, err := a.askProfile(ctx, host, pr, report)
+	if ok && ctx.Err() == nil && (err != nil || p.Model == "") {
+		return known, nil
+	}
+	return p, err
 }
 
 // fits checks that a host's profile is of this graph, and that the host may
@@ -282,7 +325,7 @@ func (a *Agent) askProfile(ctx context.Context, host partition.HostID, r profile
 		return Profile{}, err
 	}
 	reply.Release()
-	if p.Model != r.Model {
+	if p.Model != r.Model && (r.Have == nil || p.Model != "") {
 		return Profile{}, &Error{Op: "profile", Node: host, Kind: Failed, Err: fmt.Errorf("it measured model %s, not %s", p.Model.Short(), r.Model.Short())}
 	}
 	return p, nil

@@ -137,6 +137,9 @@ type profileRequest struct {
 	Source []partition.HostID `json:"source,omitempty"`
 	// Refresh measures anew what is remembered.
 	Refresh bool `json:"refresh,omitempty"`
+	// Have is the profile that the asker has: the reply is a profile of no model
+	// if there is no newer one.
+	Have *profileVersion `json:"have,omitempty"`
 }
 
 type timeRequest struct {

@@ -58,17 +58,23 @@ func NewProblem(g *models.Graph, hosts []partition.Host, links [][]partition.Lin
 // sequence for example, is priced: no plan that cuts through it is ever best.
 const immovable tensor.Bytes = 1 << 34
 
-// encodingsOf merges what the hosts measured of a value's codecs: sizes from
-// the origin, which has the data, times from each.
+// encodingsOf merges what the hosts measured of a value's codecs: times from
+// each, sizes from the first that measured with the model's weights. That is the
+// origin, which has the data; where all hosts had stand-ins, how well a value
+// compresses is not known and only raw is offered.
 func encodingsOf(id models.ValueID, size tensor.Bytes, profiles []Profile, codecs []transport.Codec) []partition.Encoding {
 	n := len(profiles)
 	out := []partition.Encoding{{Codec: string(transport.Raw), Bytes: size, Encode: make([]time.Duration, n), Decode: make([]time.Duration, n)}}
-	for _, e := range profiles[0].Values[id] {
+	truth := slices.IndexFunc(profiles, func(p Profile) bool { return !p.StandIn })
+	if truth < 0 {
+		return out
+	}
+	for _, e := range profiles[truth].Values[id] {
 		if e.Codec == transport.Raw && e.Bytes != size {
 			return out // the profile saw another input: its encodings say nothing of this one
 		}
 	}
-	for _, e := range profiles[0].Values[id] {
+	for _, e := range profiles[truth].Values[id] {
 		if e.Codec == transport.Raw || !slices.Contains(codecs, e.Codec) {
 			continue
 		}

@@ -20,6 +20,15 @@ type Profile struct {
 	Host    partition.HostID `json:"host"`
 	CPU     string           `json:"cpu"`
 	Runtime string           `json:"runtime"`
+	// StandIn: the host had not all weights and measured with others in their
+	// place. Times and sizes of raw values are as good as any; compressed sizes
+	// are not those of the model.
+	StandIn bool `json:"stand_in,omitempty"`
+	// Taken is when it was measured; Corrections counts how often live timings
+	// have changed it since, Drift is by what all in all, 0: not at all.
+	Taken       time.Time `json:"taken,omitzero"`
+	Corrections int       `json:"corrections,omitempty"`
+	Drift       float64   `json:"drift,omitempty"`
 	// Whole is the time of the uncut network, decoding included.
 	Whole time.Duration `json:"whole"`
 	// Ops has one entry per op of the graph: the op profile, fitted to the timed segments.

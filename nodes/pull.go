@@ -2,9 +2,8 @@ package nodes
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cleaveml/cleave/models"
-	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 )
@@ -39,23 +37,36 @@ type blocksRequest struct {
 	By      partition.HostID `json:"by,omitempty"`
 }
 
-// wants says which ops a host is to run; nil: any of them.
-type wants func(*models.Graph) ([]models.OpID, error)
+// wants says which blocks of a model a host needs; nil: all of them.
+type wants func(*models.Graph) ([]models.BlockRef, error)
 
+// wantSpans wants what it takes to run these ops.
 func wantSpans(s []Span) wants {
-	return func(g *models.Graph) ([]models.OpID, error) { return opsOf(s, g) }
+	return func(g *models.Graph) ([]models.BlockRef, error) {
+		ops, err := opsOf(s, g)
+		if err != nil {
+			return nil, err
+		}
+		return g.BlocksOf(ops)
+	}
+}
+
+// wantMeasure wants what it takes to measure the model: all of it only where
+// its time depends on the values of the weights.
+func wantMeasure(g *models.Graph) ([]models.BlockRef, error) {
+	if g.DependsOnValues() == "" {
+		return g.Essential()
+	}
+	return g.BlocksOf(g.Range(0, len(g.Ops)))
 }
 
 // has reports whether the graph has all blocks that w needs.
 func (w wants) has(g *models.Graph) bool {
-	ops := g.Range(0, len(g.Ops))
-	if w != nil {
-		var err error
-		if ops, err = w(g); err != nil {
-			return true // whoever asked hears of it elsewhere
-		}
+	if w == nil || !g.Partial() {
+		return !g.Partial()
 	}
-	return g.Has(ops)
+	refs, err := w(g)
+	return err != nil || len(g.Lacks(refs)) == 0 // whoever asked hears of the error elsewhere
 }
 
 // Pull fetches what is missing of a model, from the first of these hosts that
@@ -66,7 +77,7 @@ func (a *Agent) Pull(ctx context.Context, digest models.Digest, from []partition
 	if ops == nil {
 		return a.pull(ctx, digest, from, nil, report)
 	}
-	return a.pull(ctx, digest, from, func(*models.Graph) ([]models.OpID, error) { return slices.Concat(ops...), nil }, report)
+	return a.pull(ctx, digest, from, func(g *models.Graph) ([]models.BlockRef, error) { return g.BlocksOf(slices.Concat(ops...)) }, report)
 }
 
 // obtain returns a model with what is needed of it, pulling what is not here
@@ -119,7 +130,10 @@ func (t *turns) take(ctx context.Context, digest models.Digest) (release func(),
 
 // pulling is one pull under way.
 type pulling struct {
-	a       *Agent
+	self    partition.HostID
+	store   *models.Store
+	log     *slog.Logger
+	dial    func(context.Context, partition.HostID) (transport.Conn, error)
 	digest  models.Digest
 	arrival *models.Arrival
 
@@ -134,24 +148,28 @@ func (a *Agent) pull(ctx context.Context, digest models.Digest, from []partition
 		return nil, a.failed("pull", err)
 	}
 	defer release()
-	if report == nil {
-		report = func(progress) {}
-	}
-	p := &pulling{a: a, digest: digest, report: report}
-	from = a.without(from)
-	if err := p.begin(ctx, from); err != nil {
+	p := &pulling{self: a.cfg.ID, store: a.cfg.Store, log: a.log, dial: a.net.Conn, digest: digest, report: report}
+	if err := p.run(ctx, a.without(from), w); err != nil {
 		return nil, a.failed("pull", err)
+	}
+	return a.graph(digest)
+}
+
+// run fetches until nothing is missing of what is wanted.
+func (p *pulling) run(ctx context.Context, from []partition.HostID, w wants) error {
+	if p.report == nil {
+		p.report = func(progress) {}
+	}
+	if err := p.begin(ctx, from); err != nil {
+		return err
 	}
 	for {
 		refs, err := p.missing(w)
-		if err == nil && len(refs) > 0 {
-			err = p.fetch(ctx, from, refs)
+		if err != nil || len(refs) == 0 {
+			return err
 		}
-		if err != nil {
-			return nil, a.failed("pull", err)
-		}
-		if len(refs) == 0 {
-			return a.graph(digest)
+		if err := p.fetch(ctx, from, refs); err != nil {
+			return err
 		}
 	}
 }
@@ -159,14 +177,14 @@ func (a *Agent) pull(ctx context.Context, digest models.Digest, from []partition
 // begin takes up what there is of the model, or asks for its manifest.
 func (p *pulling) begin(ctx context.Context, from []partition.HostID) error {
 	var ok bool
-	if p.arrival, ok = p.a.cfg.Store.Resume(p.digest); ok {
+	if p.arrival, ok = p.store.Resume(p.digest); ok {
 		return nil
 	}
 	var reasons []string
 	for _, peer := range from {
 		data, err := p.askManifest(ctx, peer)
 		if err == nil {
-			p.arrival, err = p.a.cfg.Store.Begin(data)
+			p.arrival, err = p.store.Begin(data)
 			return err
 		}
 		if ctx.Err() != nil {
@@ -174,7 +192,7 @@ func (p *pulling) begin(ctx context.Context, from []partition.HostID) error {
 		}
 		reasons = append(reasons, fmt.Sprintf("%s: %v", peer, err))
 	}
-	return &Error{Op: "pull", Node: p.a.cfg.ID, Kind: NotFound, Err: fmt.Errorf(
+	return &Error{Op: "pull", Node: p.self, Kind: NotFound, Err: fmt.Errorf(
 		"no host has model %s (%s)", p.digest.Short(), strings.Join(reasons, "; "))}
 }
 
@@ -207,7 +225,7 @@ func (p *pulling) askManifest(ctx context.Context, peer partition.HostID) ([]byt
 func (p *pulling) reach(ctx context.Context, peer partition.HostID) (transport.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, pullReach)
 	defer cancel()
-	return p.a.net.Conn(ctx, peer)
+	return p.dial(ctx, peer)
 }
 
 // missing lists what to fetch next: the ONNX files, which tell the rest.
@@ -222,11 +240,11 @@ func (p *pulling) missing(w wants) ([]models.BlockRef, error) {
 	if err != nil {
 		return nil, err
 	}
-	ops, err := w(g)
+	refs, err := w(g)
 	if err != nil {
 		return nil, err
 	}
-	return p.arrival.Missing(append([]models.OpID{}, ops...))
+	return p.arrival.Lacks(refs), nil
 }
 
 // fetch gets blocks from the store's other models and from the peers, in order.
@@ -260,7 +278,7 @@ func (p *pulling) fetch(ctx context.Context, from []partition.HostID, refs []mod
 	if len(refs) == 0 {
 		return nil
 	}
-	return &Error{Op: "pull", Node: p.a.cfg.ID, Kind: Unavailable, Err: fmt.Errorf(
+	return &Error{Op: "pull", Node: p.self, Kind: Unavailable, Err: fmt.Errorf(
 		"%d blocks of model %s are not to be had (%s)", len(refs), p.digest.Short(), strings.Join(reasons, "; "))}
 }
 
@@ -284,7 +302,7 @@ func (p *pulling) arrived(peer partition.HostID, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.done += n
-	p.report(progress{Host: p.a.cfg.ID, Done: p.done, Total: p.total, What: fmt.Sprintf("blocks of %s from %s", p.digest.Short(), peer)})
+	p.report(progress{Host: p.self, Done: p.done, Total: p.total, What: fmt.Sprintf("blocks of %s from %s", p.digest.Short(), peer)})
 }
 
 // errand fetches blocks from one peer, several requests at a time.
@@ -411,63 +429,13 @@ func (e *errand) take(ctx context.Context, conn transport.Conn, pieces []models.
 	}
 	var lines []string
 	for _, wrong := range refused {
-		e.a.log.Warn("block refused", "peer", e.peer, "model", e.digest.Short(), "err", wrong)
+		e.log.Warn("block refused", "peer", e.peer, "model", e.digest.Short(), "err", wrong)
 		e.leave(wrong, wrong.Ref)
 		lines = append(lines, wrong.Error())
 	}
 	// The peer's operator should know; that it hears of it is not needed here.
-	if reply, err := call(ctx, conn, request{kind: kindBlocks, control: blocksRequest{Model: e.digest, Refused: lines, By: e.a.cfg.ID}}, nil); err == nil {
+	if reply, err := call(ctx, conn, request{kind: kindBlocks, control: blocksRequest{Model: e.digest, Refused: lines, By: e.self}}, nil); err == nil {
 		reply.Release()
 	}
 	return nil
-}
-
-// serveManifest sends the manifest of a model that is here, all or part.
-func (a *Agent) serveManifest(f *transport.Frame) (*transport.Frame, error) {
-	var r manifestRequest
-	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
-		return nil, &Error{Op: "send manifest", Node: a.cfg.ID, Kind: Invalid, Err: errors.New("unreadable request")}
-	}
-	g, err := a.graph(r.Model)
-	if err != nil {
-		return nil, err
-	}
-	m, err := g.Manifest()
-	if err != nil {
-		return nil, a.failed("send manifest", err)
-	}
-	reply := transport.NewFrame(transport.KindReply)
-	return reply, reply.Add("manifest", transport.Zstd, tensor.FromBytes(m.Bytes()))
-}
-
-// serveBlocks sends blocks of a model that are here, as many as one reply holds.
-func (a *Agent) serveBlocks(f *transport.Frame) (*transport.Frame, error) {
-	var r blocksRequest
-	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
-		return nil, &Error{Op: "send blocks", Node: a.cfg.ID, Kind: Invalid, Err: errors.New("unreadable request")}
-	}
-	for _, why := range r.Refused {
-		a.log.Warn("a peer refused a block of this host; check its disk", "peer", r.By, "model", r.Model.Short(), "err", why)
-	}
-	g, err := a.graph(r.Model)
-	if err != nil {
-		return nil, err
-	}
-	reply := transport.NewFrame(transport.KindReply)
-	for _, ref := range r.Blocks {
-		data, err := g.ReadBlock(ref)
-		if err != nil && KindOf(err) == NotFound {
-			continue // another peer may have it
-		}
-		if err != nil {
-			return nil, a.failed("send blocks", err)
-		}
-		if reply.Len() > 0 && reply.Payload()+tensor.Bytes(len(data)) > blocksPerReply {
-			break
-		}
-		if err := reply.Add(strconv.Itoa(int(ref)), transport.Raw, tensor.FromBytes(data)); err != nil {
-			return nil, a.failed("send blocks", err)
-		}
-	}
-	return reply, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -160,20 +161,37 @@ func (c *tally) String() string {
 	return fmt.Sprint(c.from)
 }
 
-// TestModelsTravelToWhereTheyAreNeeded: planning measures every host, so all
-// of the model comes there; the answers are the network's.
-func TestModelsTravelToWhereTheyAreNeeded(t *testing.T) {
+// TestOnlyTheTailTravels: planning measures every host, for which no weights
+// have to travel; a host that runs the tail gets the blocks of the tail, one
+// that relays none. The answers are the network's. A host that has all weights
+// after all measures again.
+func TestOnlyTheTailTravels(t *testing.T) {
 	c := newLoneStores(t)
 	app := c.client(t, "device")
 	var told tally
-	reply, err := app.Plan(t.Context(), c.g, nodes.PlanRequest{Runs: 1, Cuts: 2, Shortlist: 1}, input(), told.count)
-	must(t, err)
-	if got := told.String(); len(reply.Lost) > 0 || got != "map[device:10]" {
-		t.Errorf("lost %v, blocks came as %s", reply.Lost, got)
+	plan := func() map[partition.HostID]bool {
+		t.Helper()
+		reply, err := app.Plan(t.Context(), c.g, nodes.PlanRequest{Runs: 1, Cuts: 2, Shortlist: 1}, input(), told.count)
+		must(t, err)
+		if len(reply.Lost) > 0 || len(reply.Profiles) != 3 {
+			t.Fatalf("%d profiles, lost %v", len(reply.Profiles), reply.Lost)
+		}
+		out := map[partition.HostID]bool{}
+		for _, p := range reply.Profiles {
+			if p.Model != c.g.Digest || p.Whole <= 0 {
+				t.Errorf("the profile of %s is %+v", p.Host, p)
+			}
+			out[p.Host] = p.StandIn
+		}
+		return out
 	}
-	c.whole(t, "edge")
-	c.whole(t, "cloud")
-	epoch, err := app.Adopt(t.Context(), nodes.AdoptRequest{Model: c.g.Digest, Plan: c.plan(t, 0, 0, 1, 1, 2)})
+	if got := plan(); !maps.Equal(got, map[partition.HostID]bool{"device": false, "edge": true, "cloud": true}) {
+		t.Errorf("stand-ins: %v", got)
+	}
+	if got := told.String(); got != "map[device:2]" { // network.onnx, to each
+		t.Errorf("to measure came %s", got)
+	}
+	epoch, err := app.Adopt(t.Context(), nodes.AdoptRequest{Model: c.g.Digest, Plan: c.plan(t, 0, 0, 2, 2, 2)})
 	must(t, err)
 	answers, report, err := app.Infer(t.Context(), c.g, epoch, input())
 	must(t, err)
@@ -182,6 +200,29 @@ func TestModelsTravelToWhereTheyAreNeeded(t *testing.T) {
 		if h.Fallback != "" {
 			t.Errorf("%s fell back: %s", h.Host, h.Fallback)
 		}
+	}
+	for host, blocks := range map[partition.HostID][]models.BlockRef{"edge": {1, 2, 3, 4}, "cloud": {1, 2, 3}} {
+		g, err := c.stores[host].Open(c.g.Digest)
+		must(t, err)
+		m, err := g.Manifest()
+		must(t, err)
+		if got := g.Lacks(m.All()); !slices.Equal(got, blocks) {
+			t.Errorf("%s lacks the blocks %v, want %v", host, got, blocks)
+		}
+		here, total, err := g.Arrived()
+		must(t, err)
+		if most := total / 8; here > most || total < 11_200_000 {
+			t.Errorf("%s has %v of %v, want at most %v", host, here, total, most)
+		}
+		if left, err := filepath.Glob(filepath.Join(c.stores[host].Dir(), ".*")); len(left) > 0 || err != nil {
+			t.Errorf("left on %s: %v, %v", host, left, err)
+		}
+	}
+	if _, err := c.hosts["edge"].agent.Pull(t.Context(), c.g.Digest, []partition.HostID{"device"}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := plan(); !maps.Equal(got, map[partition.HostID]bool{"device": false, "edge": false, "cloud": true}) {
+		t.Errorf("stand-ins once the edge has all: %v", got)
 	}
 }
 

@@ -102,7 +102,7 @@ func (s *steering) end(st *stream, r *running, choice scheduler.Choice, report I
 	}
 	warm := r.served > firstRuns
 	if warm {
-		events = append(events, s.loadNews(r, report)...)
+		events = append(events, s.loadNews(st, r, report)...)
 	}
 	s.mu.Unlock()
 	asPlanned := !slices.ContainsFunc(report.Hosts, func(h HostReport) bool { return h.Fallback != "" })
@@ -202,14 +202,19 @@ func (a *Agent) passive(host partition.HostID) (scheduler.LinkMeasured, bool) {
 // this request.
 const freshTransfer = 2 * time.Second
 
-// loadNews compares what hosts took with what was predicted. s.mu is held.
-func (s *steering) loadNews(r *running, report InferReport) []scheduler.Event {
+// loadNews compares what hosts took with what was predicted. It says nothing
+// while the predictions are being made anew. s.mu is held.
+func (s *steering) loadNews(st *stream, r *running, report InferReport) []scheduler.Event {
+	if st.renewing {
+		return nil
+	}
 	var events []scheduler.Event
+	plan := st.present(r)
 	for _, h := range report.Hosts {
 		if h.Fallback != "" {
 			return nil
 		}
-		for _, stage := range r.plan.Stages {
+		for _, stage := range plan.Stages {
 			if stage.Host != h.Host || stage.Compute < time.Millisecond {
 				continue
 			}
