@@ -28,13 +28,8 @@ func (b *builder) conv(name string, x flow, c conv) flow {
 	for o, at := 0, 0; o < c.out; o++ {
 		first := o / (c.out / c.groups) * in
 		for i := range in {
-			var sum, squares float64
-			for range area {
-				v := float(w, at)
-				sum += v
-				squares += float64(v * v)
-				at++
-			}
+			sum, squares := moments(w, at, area)
+			at += area
 			x.feed(first+i, y, o, sum, squares)
 		}
 	}
@@ -183,14 +178,7 @@ func (b *builder) linear(name string, x flow, out int, gain float64) flow {
 	w := b.he(name+".weight", in, gain, int64(out), int64(in))
 	y := x.as(name, out)
 	for o := range out {
-		row := w[4*o*in:][:4*in]
-		var mean, variance float64
-		for i, m := range x.mean {
-			v := float(row, i)
-			mean += float64(v * m)
-			variance += float64(float64(v*v) * x.variance[i])
-		}
-		y.mean[o], y.variance[o] = mean, variance
+		y.mean[o], y.variance[o] = weigh(w[4*o*in:][:4*in], x)
 	}
 	b.node("Gemm", name, []string{x.name, name + ".weight", b.bias(name+".bias", y)}, integer("transB", 1))
 	return y

@@ -1,6 +1,7 @@
 package zoo_test
 
 import (
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/cleaveml/cleave/models/onnx"
+	"github.com/cleaveml/cleave/models/onnx/sketch"
 	"github.com/cleaveml/cleave/nodes/ort/library"
 )
 
@@ -33,7 +35,12 @@ func needRuntime(t testing.TB) {
 func watch(t testing.TB, m *onnx.ModelProto, shape []int64, inputs [][]float32, outputs []string, see func(run int, name string, v []float32)) {
 	t.Helper()
 	needRuntime(t)
-	raw, err := proto.Marshal(m)
+	folder := t.TempDir()
+	detached, err := sketch.Detach(m, filepath.Join(folder, "weights.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := proto.Marshal(detached)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +57,9 @@ func watch(t testing.TB, m *onnx.ModelProto, shape []int64, inputs [][]float32, 
 		t.Fatal(err)
 	}
 	if err := options.AddSessionConfigEntry("session.disable_prepacking", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := options.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder); err != nil {
 		t.Fatal(err)
 	}
 	session, err := ort.NewDynamicAdvancedSessionWithONNXData(raw, []string{"input"}, outputs, options)

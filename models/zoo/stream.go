@@ -31,6 +31,8 @@ func (s *stream) next() uint64 {
 
 // uniform draws n float32 in [-limit, limit) as little-endian bytes. Each is a
 // 24-bit integer, exact in float32, times one constant: one rounding.
+//
+//go:norace
 func (s *stream) uniform(n int, limit float64) []byte {
 	step := float32(limit / (1 << 23))
 	draw := func(bits uint32) uint32 {
@@ -56,6 +58,35 @@ func floats(v []float64) []byte {
 		binary.LittleEndian.PutUint32(raw[4*i:], math.Float32bits(float32(x)))
 	}
 	return raw
+}
+
+// The loops over all weights of a network are not instrumented: they touch
+// memory of their own, and under the race detector would take most of the time
+// of the tests that build one.
+
+// moments of n weights from the at-th on: their sum and sum of squares.
+//
+//go:norace
+func moments(raw []byte, at, n int) (sum, squares float64) {
+	for i := at; i < at+n; i++ {
+		v := float(raw, i)
+		sum += v
+		squares += float64(v * v)
+	}
+	return sum, squares
+}
+
+// weigh gives the moments of a sum of independent values under the weights of
+// one row, of which raw holds one for each.
+//
+//go:norace
+func weigh(raw []byte, x flow) (mean, variance float64) {
+	for i, m := range x.mean {
+		v := float(raw, i)
+		mean += float64(v * m)
+		variance += float64(float64(v*v) * x.variance[i])
+	}
+	return mean, variance
 }
 
 // float reads the i-th float32 of raw.

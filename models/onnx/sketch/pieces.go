@@ -2,6 +2,9 @@ package sketch
 
 import (
 	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -110,3 +113,29 @@ func entry(key, value string) *onnx.StringStringEntryProto {
 }
 
 func decimal(v int64) string { return strconv.FormatInt(v, 10) }
+
+// Detach is a model that shares m's nodes and has its float32 weights in a
+// file at path, which it makes. It has to stand in that folder. What takes a
+// model's bytes then need not copy its weights.
+func Detach(m *onnx.ModelProto, path string) (*onnx.ModelProto, error) {
+	const page = 4096 // the runtime maps a weight that begins at one
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	g := &onnx.GraphProto{Name: m.Graph.Name, Node: m.Graph.Node, Input: m.Graph.Input, Output: m.Graph.Output}
+	detached := &Model{&onnx.ModelProto{IrVersion: m.IrVersion, OpsetImport: m.OpsetImport, Graph: g}}
+	var end int64
+	for _, t := range m.Graph.Initializer {
+		if t.GetDataType() != int32(onnx.TensorProto_FLOAT) || len(t.RawData) < page {
+			g.Initializer = append(g.Initializer, t)
+			continue
+		}
+		if _, err := file.WriteAt(t.RawData, end); err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		detached.External(t.GetName(), filepath.Base(path), end, t.Dims...)
+		end += (int64(len(t.RawData)) + page - 1) / page * page
+	}
+	return detached.Proto, file.Close()
+}
