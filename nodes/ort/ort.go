@@ -129,9 +129,10 @@ func CPUFeatures() string {
 
 // config keys of ONNX Runtime's session options.
 const (
-	keyFolder   = "session.model_external_initializers_file_folder_path"
-	keyBlob     = "session.optimized_model_external_initializers_file_name"
-	keyMinBytes = "session.optimized_model_external_initializers_min_size_in_bytes"
+	keyFolder    = "session.model_external_initializers_file_folder_path"
+	keyBlob      = "session.optimized_model_external_initializers_file_name"
+	keyMinBytes  = "session.optimized_model_external_initializers_min_size_in_bytes"
+	keyNoPacking = "session.disable_prepacking"
 )
 
 // minExternal is the size in bytes above which Optimize moves a weight to the blob.
@@ -181,6 +182,7 @@ func (r *Runtime) Optimize(ctx context.Context, model []byte, folder, out, blob 
 		o.SetOptimizedModelFilePath(out),
 		o.AddSessionConfigEntry(keyBlob, blob),
 		o.AddSessionConfigEntry(keyMinBytes, fmt.Sprint(minExternal)),
+		o.AddSessionConfigEntry(keyNoPacking, "1"), // this session never runs
 	); err != nil {
 		return err
 	}
@@ -242,7 +244,7 @@ func (r *Runtime) Outputs(ctx context.Context, model []byte, folder string) ([]m
 		return nil, err
 	}
 	defer discard(o)
-	if err := o.AddSessionConfigEntry("session.disable_prepacking", "1"); err != nil {
+	if err := o.AddSessionConfigEntry(keyNoPacking, "1"); err != nil {
 		return nil, err
 	}
 	// The wrapper reads infos with options only from a file.

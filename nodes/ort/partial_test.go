@@ -5,18 +5,19 @@ import (
 
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
-	"github.com/cleaveml/cleave/models/zoo"
 )
 
 // TestSegmentsRunWithTheirBlocksOnly: a store that has received what some ops
 // need, and holes for the rest, computes the same bits.
 func TestSegmentsRunWithTheirBlocksOnly(t *testing.T) {
 	rt := open(t)
-	for _, name := range []string{"resnet18", "mobilenet_v2", "squeezenet1_1"} {
-		g, err := models.NewStore(t.TempDir()).Prepare(t.Context(), rt, models.Recipe{Name: name, Fingerprint: name, Open: func() (*models.File, error) {
-			m, err := zoo.Build(name, 1)
-			return &models.File{Proto: m}, err
-		}}, nil)
+	seed := seed(t)
+	t.Logf("to repeat: %s=%d", seedVariable, seed)
+	for name, n := range map[string]int{"resnet18": 3, "mobilenet_v2": 6, "squeezenet1_1": 6} {
+		if slow() {
+			n *= 4
+		}
+		g, err := models.NewStore(t.TempDir()).Prepare(t.Context(), rt, models.Recipe{Name: name, Fingerprint: name, Open: fromZoo(t, name)}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -24,7 +25,7 @@ func TestSegmentsRunWithTheirBlocksOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cuts, _ := sample(g, 6)
+		cuts, _ := sample(g, n, seed)
 		for _, c := range cuts {
 			for _, ops := range [][]models.OpID{g.Range(0, c.At), g.Range(c.At, len(g.Ops))} {
 				part, got := received(t, g, ops)
