@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"image"
 	"image/color"
@@ -26,7 +27,12 @@ import (
 	"github.com/cleaveml/cleave/nodes/ort/library"
 )
 
+// TestMain lets more transcripts run at a time than there are processors: most
+// of their time they wait for agents that measure.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err) // the package testing has no such flag any more
+	}
 	testscript.Main(m, map[string]func(){"cleave": main})
 }
 
