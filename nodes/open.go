@@ -143,12 +143,8 @@ func (a *Agent) candidates(ctx context.Context, g *models.Graph, p partition.Pro
 	if err := a.timePlans(ctx, g, p, plans); err != nil {
 		return nil, err
 	}
-	for i, plan := range plans {
-		again, err := reevaluate(p, plan)
-		if err != nil {
-			return nil, a.failed("open stream", err)
-		}
-		plans[i] = again
+	for i := range plans {
+		plans[i] = plans[i].In(p)
 		plans[i].Strategy = "cleave"
 	}
 	return plans, nil

@@ -26,6 +26,9 @@ type Memory interface {
 
 // recall returns the settings that a stream starts with.
 func (a *Agent) recall(id scheduler.StreamID, fresh scheduler.Settings) (scheduler.Settings, error) {
+	if err := fresh.Check(); err != nil {
+		return fresh, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: errors.Unwrap(err)}
+	}
 	if a.cfg.Memory != nil {
 		stored, ok, err := a.cfg.Memory.Stream(id)
 		if err != nil {
@@ -95,7 +98,28 @@ func (st *stream) settled(r SetRequest, a *Agent) (scheduler.Settings, error) {
 		}
 		next.Drain = slices.Clone(*r.Drain)
 	}
+	if err := aim(&next, r); err != nil {
+		return next, &Error{Op: "set", Node: a.cfg.ID, Kind: Invalid, Err: errors.Unwrap(err)}
+	}
 	return next, nil
+}
+
+// aim changes what the plans are ranked by. The bound goes with the objective
+// that has none. The error is a *scheduler.Error.
+func aim(next *scheduler.Settings, r SetRequest) error {
+	if r.Objective == nil && r.Within == nil {
+		return nil
+	}
+	if r.Objective != nil {
+		next.Objective = *r.Objective
+		if next.Ranks() == scheduler.Latency {
+			next.Within = 0
+		}
+	}
+	if r.Within != nil {
+		next.Within = *r.Within
+	}
+	return next.Check()
 }
 
 // candidateNamed finds what to pin: a candidate by name, or the single-host
@@ -180,6 +204,7 @@ func (s *steering) describe(st *stream) StreamState {
 	out := StreamState{Stream: st.id, Origin: s.a.cfg.ID, Model: st.g.Digest, ModelName: st.g.Name, Settings: st.settings,
 		Switches: slices.Clone(st.switches), Fixed: st.fixed,
 		Sent: st.sent, Answered: st.answered, Refused: st.refused, Fallbacks: st.fallbacks}
+	out.Settings.Objective = out.Settings.Ranks()
 	state, ok := s.core.State(st.id)
 	if !ok {
 		return out

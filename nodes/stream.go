@@ -97,6 +97,10 @@ type SetRequest struct {
 	RawStays *bool               `json:"raw_stays,omitempty"`
 	Pin      *string             `json:"pin,omitempty"`
 	Drain    *[]partition.HostID `json:"drain,omitempty"`
+	// Objective and Within are as in scheduler.Settings. Latency takes the bound
+	// back.
+	Objective *scheduler.Objective `json:"objective,omitempty"`
+	Within    *time.Duration       `json:"within,omitempty"`
 	// Version, when not 0, must be the stream's own: else somebody else has
 	// changed the settings meanwhile and the request is refused.
 	Version uint64 `json:"version,omitempty"`

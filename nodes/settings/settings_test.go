@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -39,7 +40,8 @@ func TestStreams(t *testing.T) {
 	if got, ok, err := s.Stream("cam"); ok || err != nil || !reflect.DeepEqual(got, scheduler.Settings{}) {
 		t.Errorf("a stream without settings: %+v, %v, %v", got, ok, err)
 	}
-	want := scheduler.Settings{RawStays: true, Pin: "device ops[0,3) → edge", Drain: []partition.HostID{"cloud"}}
+	want := scheduler.Settings{RawStays: true, Pin: "device ops[0,3) → edge", Drain: []partition.HostID{"cloud"},
+		Objective: scheduler.DeviceTime, Within: 200 * time.Millisecond}
 	for version := uint64(1); version <= 3; version++ {
 		want.Version = 77 // what is given does not count
 		got, err := s.SetStream("cam", want, version-1)
