@@ -33,6 +33,8 @@ type runFlags struct {
 	draw     string
 	stream   string
 	json     bool
+
+	objective objectiveFlags
 }
 
 // strategies that `run` can be told to follow.
@@ -63,6 +65,7 @@ if need be: it measures once and from then on moves the cut while requests flow
 	c.Flags().StringVar(&f.strategy, "strategy", "cleave", strings.Join(runStrategies(), ", "))
 	c.Flags().BoolVar(&f.private, "private", false, "raw input stays on the device: policy raw-stays-on-device")
 	c.Flags().StringVar(&f.stream, "stream", "", "name of the stream that the requests belong to")
+	f.objective.register(c, ", if this command opens the stream")
 	c.Flags().DurationVar(&f.budget, "budget", 10*time.Second, "deadline of one request")
 	c.Flags().StringVar(&f.draw, "draw", "", "write the picture with the boxes found to this PNG")
 	c.Flags().BoolVar(&f.json, "json", false, "print answer and times as JSON")
@@ -79,10 +82,13 @@ func (f runFlags) check() error {
 		return usagef("--strategy %q: want one of %s", f.strategy, strings.Join(runStrategies(), ", "))
 	case f.stream != "" && f.strategy != "cleave":
 		return usagef("--strategy %s: a stream chooses its plan itself; see cleave stream set --pin", f.strategy)
+	case f.stream == "" && f.objective.given():
+		return usagef("--objective and --within go with --stream: a single request takes the fastest plan")
 	case f.draw != "" && !strings.HasSuffix(strings.ToLower(f.draw), ".png"):
 		return usagef("--draw %s: want the name of a PNG file", f.draw)
 	}
-	return nil
+	_, err := f.objective.settings(f.private)
+	return err
 }
 
 func runRun(c *cobra.Command, f runFlags, name string) error {
@@ -158,8 +164,12 @@ func runOnStream(ctx context.Context, net *contacts, f runFlags, s *subject, fil
 	if err != nil {
 		return nil, err
 	}
+	settings, err := f.objective.settings(f.private || o.private)
+	if err != nil {
+		return nil, err
+	}
 	st, err := o.Open(ctx, s.graph, nodes.OpenRequest{Stream: scheduler.StreamID(f.stream), Codecs: codecs(s.entry.Pipeline),
-		Settings: scheduler.Settings{RawStays: f.private || o.private}}, inputs, func(p nodes.Progress) { show.Step("%s", progressLine(p)) })
+		Settings: settings}, inputs, func(p nodes.Progress) { show.Step("%s", progressLine(p)) })
 	if err != nil && nodes.KindOf(err) == nodes.NotFound {
 		err = fmt.Errorf("%w; the very command: %s", err, s.buildCommand())
 	}

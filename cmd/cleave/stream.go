@@ -87,6 +87,7 @@ func newStreamShow() *cobra.Command {
 type setFlags struct {
 	clusterFlags
 	rawStays, pin, drain string
+	objective            objectiveFlags
 	version              uint64
 	json                 bool
 }
@@ -101,7 +102,9 @@ command has returned, are kept by the origin across restarts, and carry a
 version that grows by one with each change.`,
 		Example: `  cleave stream set camera --raw-stays on
   cleave stream set camera --pin device-only
-  cleave stream set camera --pin none --drain edge-1`,
+  cleave stream set camera --pin none --drain edge-1
+  cleave stream set camera --objective traffic --within 200ms
+  cleave stream set camera --objective latency`,
 		Args: exactArgs(1, "one argument, the stream"),
 		RunE: func(c *cobra.Command, args []string) error { return runStreamSet(c, f, args[0]) },
 	}
@@ -109,6 +112,7 @@ version that grows by one with each change.`,
 	c.Flags().StringVar(&f.rawStays, "raw-stays", "", "policy raw-stays-on-device: on or off")
 	c.Flags().StringVar(&f.pin, "pin", "", "hold the stream to this plan (a name of cleave stream show, or device-only, edge-only, cloud-only); none frees it")
 	c.Flags().StringVar(&f.drain, "drain", "", "hosts that get no new requests of the stream, with commas; none: all may")
+	f.objective.register(c, "")
 	c.Flags().Uint64Var(&f.version, "version", 0, "change only if the settings are at this version")
 	c.Flags().BoolVar(&f.json, "json", false, "print the stream as JSON")
 	return c
@@ -141,8 +145,12 @@ func (f setFlags) change(name string) (nodes.SetRequest, error) {
 		}
 		r.Drain = &hosts
 	}
-	if r.RawStays == nil && r.Pin == nil && r.Drain == nil {
-		return r, usagef("nothing to change: give --raw-stays, --pin or --drain")
+	var err error
+	if r.Objective, r.Within, err = f.objective.parse(); err != nil {
+		return r, err
+	}
+	if r.RawStays == nil && r.Pin == nil && r.Drain == nil && !f.objective.given() {
+		return r, usagef("nothing to change: give --raw-stays, --pin, --drain, --objective or --within")
 	}
 	return r, nil
 }
@@ -222,6 +230,9 @@ func settingsLine(s scheduler.Settings) string {
 		}
 		parts = append(parts, "draining "+strings.Join(hosts, ", "))
 	}
+	if o := aimLine(s); o != "" {
+		parts = append(parts, o)
+	}
 	return strings.Join(parts, ", ")
 }
 
@@ -230,9 +241,9 @@ func printStreams(w io.Writer, all []nodes.StreamState) {
 		fmt.Fprintln(w, "No stream is open.")
 		return
 	}
-	t := newGrid(w, []string{"stream", "origin", "model", "plan", "predicted", "sent", "answered", "refused", "switches"}, "predicted", "sent", "answered", "refused", "switches")
+	t := newGrid(w, []string{"stream", "origin", "model", "plan", "objective", "predicted", "sent", "answered", "refused", "switches"}, "predicted", "sent", "answered", "refused", "switches")
 	for _, st := range all {
-		t.row(st.Stream, st.Origin, st.ModelName, st.Current, millis(st.Plan.Total), st.Sent, st.Answered, st.Refused, max(0, len(st.Switches)-1))
+		t.row(st.Stream, st.Origin, st.ModelName, st.Current, st.Settings.Ranks(), millis(st.Plan.Total), st.Sent, st.Answered, st.Refused, max(0, len(st.Switches)-1))
 	}
 	t.print()
 }
