@@ -19,10 +19,10 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -buildvcs=false)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test fuzz bench lint
+.PHONY: help setup build demo test test-slow fuzz bench lint
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 build: ## compile bin/cleave
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/cleave ./cmd/cleave
@@ -35,6 +35,9 @@ demo: setup ## the main job on this machine; DEMO='--scene private' passes flags
 
 test: setup ## all tests, race detector on, in random order; PKG=./partition/... for a part
 	$(GO) test -race -shuffle=on -timeout 600s $(PKG)
+
+test-slow: setup ## every legal cut of every network, not the day's sample
+	CLEAVE_TEST_SLOW=1 $(GO) test -race -timeout 3600s ./nodes/ort
 
 fuzz: setup ## every fuzz target for FUZZTIME (10s)
 	@grep -rEHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | sed 's/:func / /' | \

@@ -58,7 +58,9 @@ var owners = []struct{ library, owner string }{
 	{"github.com/yalue/onnxruntime_go", "nodes/ort"},
 	{"github.com/quic-go/quic-go", "transport/quic"},
 	{"github.com/hashicorp/memberlist", "nodes/gossip"},
+	{"go.etcd.io/bbolt", "nodes/settings"},
 	{"go.opentelemetry.io/otel", "nodes/telemetry"},
+	{"gonum.org/v1/plot", "benchmarks/demo"},
 	{"github.com/spf13/cobra", "cmd/cleave"},
 }
 
