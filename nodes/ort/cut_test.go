@@ -80,7 +80,8 @@ func fromZoo(t *testing.T, name string) func() (*models.File, error) {
 	}
 }
 
-func open(t *testing.T) *ort.Runtime {
+// open is the runtime, for tests and benchmarks.
+func open(t testing.TB) *ort.Runtime {
 	t.Helper()
 	lib, err := library.Find()
 	if err != nil {

@@ -373,7 +373,7 @@ func mustRun(t testing.TB, s *ort.Session, ctx context.Context, in []tensor.Tens
 }
 
 func BenchmarkRun(b *testing.B) {
-	rt := openFor(b)
+	rt := open(b)
 	for _, side := range []int{8, 224} {
 		b.Run(fmt.Sprint(side), func(b *testing.B) {
 			m := sketch.New(17)

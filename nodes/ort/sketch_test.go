@@ -12,22 +12,7 @@ import (
 	"github.com/cleaveml/cleave/models/onnx/sketch"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes/ort"
-	"github.com/cleaveml/cleave/nodes/ort/library"
 )
-
-// openFor is open for tests and benchmarks.
-func openFor(t testing.TB) *ort.Runtime {
-	t.Helper()
-	lib, err := library.Find()
-	if err != nil {
-		t.Fatal(err)
-	}
-	rt, err := ort.Open(ort.Config{Library: lib})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rt
-}
 
 // prepare makes a sketch canonical in a store of its own.
 func prepare(t testing.TB, rt *ort.Runtime, m *sketch.Model, form models.Form) *models.Graph {
