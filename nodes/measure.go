@@ -391,6 +391,7 @@ func (a *Agent) keepLinks(host partition.HostID, links []MeasuredLink) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, m := range links {
+		m.at = time.Now()
 		a.links[linkKey{host, m.Host}] = m
 	}
 }

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -117,4 +118,34 @@ func (a *Agent) tierOf(id partition.HostID) partition.Tier {
 		}
 	}
 	return ""
+}
+
+// linkStates lists every link that this host knows: those of a stream's
+// candidates as the scheduler uses them, then the others between members, as
+// they were measured.
+func (a *Agent) linkStates(used []scheduler.LinkState) []LinkState {
+	var out, others []LinkState
+	listed := map[linkKey]bool{}
+	for _, l := range used {
+		if l.Measured {
+			listed[linkKey{l.From, l.To}] = true
+			out = append(out, LinkState{From: l.From, To: l.To, Rate: l.Link.Rate, RTT: 2 * l.Link.Latency, Age: l.Age})
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key, m := range a.links {
+		if a.gone[key.from] || a.gone[key.to] {
+			continue
+		}
+		if !listed[key] && m.Out.Rate > 0 {
+			others = append(others, LinkState{From: key.from, To: key.to, Rate: m.Out.Rate, RTT: 2 * m.Out.Latency, Age: time.Since(m.at)})
+		}
+		back := linkKey{key.to, key.from}
+		if _, itself := a.links[back]; !itself && !listed[back] && m.In.Rate > 0 {
+			others = append(others, LinkState{From: key.to, To: key.from, Rate: m.In.Rate, RTT: 2 * m.In.Latency, Age: time.Since(m.at)})
+		}
+	}
+	slices.SortFunc(others, func(x, y LinkState) int { return cmp.Or(cmp.Compare(x.From, y.From), cmp.Compare(x.To, y.To)) })
+	return append(out, others...)
 }

@@ -165,6 +165,8 @@ type MeasuredLink struct {
 	In   partition.Link   `json:"in"`
 	// Rel is the relative spread of late samples of Out's rate.
 	Rel float64 `json:"rel,omitempty"`
+
+	at time.Time // when it was taken in here
 }
 
 type progress struct {

@@ -47,7 +47,9 @@ func (a *Agent) Open(ctx context.Context, r OpenRequest, input Values, report fu
 	if err != nil {
 		return StreamState{}, err
 	}
-	a.steering.add(st, events)
+	if err := a.steering.add(st, events); err != nil {
+		return StreamState{}, err
+	}
 	report(progress{Host: a.cfg.ID, What: "building the sessions of the best plans"})
 	a.steering.settle(ctx, r.Stream, settleTimeout)
 	return a.Stream(r.Stream)
@@ -63,13 +65,17 @@ func (a *Agent) known(r OpenRequest) (bool, error) {
 		return false, nil
 	}
 	if st.g.Digest != r.Model {
-		return false, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("stream %s is open for another model, %s; choose another name", r.Stream, st.g.Name)}
+		return false, a.otherModel(st)
 	}
 	return !r.Refresh, nil
 }
 
+func (a *Agent) otherModel(open *stream) error {
+	return &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("stream %s is open for another model, %s; choose another name", open.id, open.g.Name)}
+}
+
 // survey measures what is not known, computes the stream's candidates and
-// returns what the scheduler has to hear.
+// returns what the scheduler has to hear before it is told of these.
 func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report func(progress)) ([]scheduler.Event, error) {
 	r := PlanRequest{Model: st.g.Digest, Refresh: refresh, Runs: st.request.Runs, Cuts: st.request.Cuts, Codecs: st.request.Codecs}
 	profiles, lost := a.gatherProfiles(ctx, st.g, st.input, r, report)
@@ -118,7 +124,7 @@ func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report fun
 			}
 		}
 	}
-	return append(events, scheduler.Profiled{Stream: st.id, Candidates: st.candidates, Settings: st.settings}), nil
+	return events, nil
 }
 
 // candidates computes the plans that are best somewhere among the states that
@@ -183,33 +189,41 @@ func (s *steering) measureNewcomer(host partition.HostID) {
 func (s *steering) renew(st *stream) {
 	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Minute)
 	defer cancel()
-	next := &stream{id: st.id, g: st.g, request: st.request, input: st.input}
 	s.mu.Lock()
-	next.settings = st.settings
+	next := &stream{id: st.id, g: st.g, request: st.request, input: st.input}
 	s.mu.Unlock()
 	events, err := s.a.survey(ctx, next, false, func(progress) {})
 	s.mu.Lock()
 	st.renewing = false
-	if err == nil {
-		st.candidates, st.fixed, st.profiled = next.candidates, next.fixed, next.profiled
-	}
 	s.mu.Unlock()
+	if err == nil {
+		err = s.add(next, events)
+	}
 	if err != nil {
 		s.a.log.Warn("stream not measured anew", "stream", st.id, "err", err)
-		return
 	}
-	s.step(events...)
 }
 
-// add makes a stream known and tells the scheduler.
-func (s *steering) add(st *stream, events []scheduler.Event) {
+// add makes a stream known and tells the scheduler. One that is open already
+// takes up what was measured and keeps the rest: its settings, counters,
+// switches and epochs, and the requests under way.
+func (s *steering) add(st *stream, events []scheduler.Event) error {
 	s.mu.Lock()
-	if old := s.streams[st.id]; old != nil {
-		st.epochs, st.switches = old.epochs, old.switches
+	defer s.mu.Unlock()
+	open := s.streams[st.id]
+	switch {
+	case open == nil:
+		s.streams[st.id] = st
+		open = st
+	case open.g.Digest != st.g.Digest: // opened meanwhile
+		return s.a.otherModel(open)
+	default:
+		open.request, open.input = st.request, st.input
+		open.candidates, open.fixed, open.profiled = st.candidates, st.fixed, st.profiled
 	}
-	s.streams[st.id] = st
-	s.mu.Unlock()
-	s.step(events...)
+	// At once: the scheduler's candidates and the stream's are the same list.
+	s.take(append(events, scheduler.Profiled{Stream: open.id, Candidates: open.candidates, Settings: open.settings})...)
+	return nil
 }
 
 // settle waits until the best plan of a stream serves it, or for so long.

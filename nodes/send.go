@@ -194,6 +194,7 @@ func (a *Agent) passive(host partition.HostID) (scheduler.LinkMeasured, bool) {
 	if rtt := est.Out.RTT; rtt > 0 {
 		m.Out.Latency, m.In.Latency = rtt/2, rtt/2
 	}
+	m.at = time.Now()
 	a.links[key] = m
 	return measured(a.cfg.ID, m), true
 }

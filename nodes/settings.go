@@ -220,11 +220,7 @@ func (s *steering) describe(st *stream) StreamState {
 	for _, h := range state.Hosts {
 		out.Hosts = append(out.Hosts, HostState{ID: h.ID, Tier: h.Tier, Alive: h.Alive, Whole: st.profiled[h.ID], Heavier: h.Factor})
 	}
-	for _, l := range state.Links {
-		if l.Measured {
-			out.Links = append(out.Links, LinkState{From: l.From, To: l.To, Rate: l.Link.Rate, RTT: 2 * l.Link.Latency, Age: l.Age})
-		}
-	}
+	out.Links = s.a.linkStates(state.Links)
 	return out
 }
 

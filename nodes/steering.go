@@ -122,6 +122,11 @@ func (s *steering) start(f func()) {
 func (s *steering) step(events ...scheduler.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.take(events...)
+}
+
+// take is step for whoever holds s.mu.
+func (s *steering) take(events ...scheduler.Event) {
 	for _, e := range events {
 		s.carryOut(s.core.Step(time.Now(), e))
 	}

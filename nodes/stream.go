@@ -43,7 +43,7 @@ type StreamState struct {
 	Switches []SwitchRecord `json:"switches"`
 	// Fixed are the single-host strategies, as planned when the stream was opened.
 	Fixed []FixedPlan `json:"fixed,omitempty"`
-	// Hosts and Links as this origin knows them.
+	// Hosts of the candidates, and every link, as this origin knows them.
 	Hosts []HostState `json:"hosts"`
 	Links []LinkState `json:"links"`
 	// Requests since the stream was opened.

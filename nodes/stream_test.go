@@ -78,7 +78,7 @@ func through(t *testing.T, c *trio, hosts ...partition.HostID) string {
 func TestStreamServes(t *testing.T) {
 	c := newTrio(t, nil)
 	st := open(t, c)
-	if st.Origin != "device" || len(st.Candidates) < 3 || st.Current == "" || len(st.Hosts) != 3 || len(st.Links) < 4 || len(st.Fixed) != 3 {
+	if st.Origin != "device" || len(st.Candidates) < 3 || st.Current == "" || len(st.Hosts) != 3 || len(st.Links) != 6 || len(st.Fixed) != 3 {
 		t.Errorf("the stream is %+v", st)
 	}
 	for range 5 {
@@ -93,7 +93,14 @@ func TestStreamServes(t *testing.T) {
 	if again.Sent != 5 || again.Answered != 5 {
 		t.Errorf("opened again: %+v", again)
 	}
-	_, _, err := c.client(t, "device").Send(t.Context(), c.g, "nobody", input())
+	no := false
+	_, err := c.client(t, "device").Set(t.Context(), nodes.SetRequest{Stream: "s", RawStays: &no})
+	must(t, err)
+	again = open(t, c, func(r *nodes.OpenRequest) { r.Refresh = true })
+	if again.Sent != 5 || again.Answered != 5 || again.Settings.Version != 1 || len(again.Switches) == 0 {
+		t.Errorf("measured again: %+v", again)
+	}
+	_, _, err = c.client(t, "device").Send(t.Context(), c.g, "nobody", input())
 	if nodes.KindOf(err) != nodes.NotFound {
 		t.Errorf("an unknown stream: %v", err)
 	}
