@@ -68,6 +68,7 @@ type Agent struct {
 	once     sync.Once
 
 	steering *steering
+	origins  origins
 
 	mu       sync.Mutex
 	hosts    []partition.Host
@@ -300,6 +301,8 @@ func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Fram
 		return a.serveSet(ctx, f)
 	case kindStreams:
 		return a.serveStreams(ctx, f)
+	case kindFind:
+		return serveJSON(f, func(r findRequest) (any, error) { return findReply{a.steering.has(r.Stream)}, nil })
 	case kindLease:
 		return serveJSON(f, func(l scheduler.Lease) (any, error) { return struct{}{}, a.grant(&l) })
 	}

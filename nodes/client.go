@@ -109,7 +109,7 @@ func addInputs(f *transport.Frame, g *models.Graph, inputs map[string]tensor.Ten
 	return nil
 }
 
-// Open opens a stream at the agent, or finds it; inputs are a sample of every
+// Open opens a stream at the agent, or finds it in the cluster; inputs are a sample of every
 // input of the graph, by name. report may be nil.
 func (c *Client) Open(ctx context.Context, g *models.Graph, r OpenRequest, inputs map[string]tensor.Tensor, report func(Progress)) (StreamState, error) {
 	var st StreamState
@@ -127,10 +127,16 @@ func (c *Client) Open(ctx context.Context, g *models.Graph, r OpenRequest, input
 	return st, nil
 }
 
-// Send has a stream answer one request. The answers are by name; ctx's deadline
-// is the request's.
+// Send has a stream answer one request, wherever in the cluster it starts. The
+// answers are by name; ctx's deadline is the request's.
 func (c *Client) Send(ctx context.Context, g *models.Graph, id scheduler.StreamID, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, InferReport, error) {
-	return c.infer(ctx, g, inferRequest{Stream: id, Model: g.Digest}, inputs)
+	return c.SendTo(ctx, g, "", id, inputs)
+}
+
+// SendTo is Send for a stream of this origin; the agent passes the request on
+// to it. Where two hosts have a stream of one name, only this tells which.
+func (c *Client) SendTo(ctx context.Context, g *models.Graph, origin partition.HostID, id scheduler.StreamID, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, InferReport, error) {
+	return c.infer(ctx, g, inferRequest{Stream: id, Origin: origin, Model: g.Digest}, inputs)
 }
 
 // Set changes settings of a stream; any agent passes it on to the origin.

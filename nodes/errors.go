@@ -21,6 +21,7 @@ const (
 	Deadline    Kind = "deadline"    // the request's time is up
 	Policy      Kind = "policy"      // the request would break a rule of the stream
 	NotFound    Kind = "not found"   // no such model, plan or host
+	NotHere     Kind = "not here"    // a request that was passed on was not begun: its stream does not start here
 	Invalid     Kind = "invalid"     // the caller's request makes no sense
 	Busy        Kind = "busy"        // the capacity is promised to others
 	Failed      Kind = "failed"      // the runtime refused or the disk is full

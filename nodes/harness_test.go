@@ -162,6 +162,7 @@ type host struct {
 // trio is a device, an edge and a cloud joined by QUIC on loopback.
 type trio struct {
 	g     *models.Graph
+	pki   string
 	hosts map[partition.HostID]*host
 	app   *quic.Endpoint // an application's
 }
@@ -177,7 +178,7 @@ func newTrio(t *testing.T, configure func(*nodes.Config)) *trio {
 	}, nil)
 	must(t, err)
 	members := []partition.Host{{ID: "device", Tier: partition.Device}, {ID: "edge", Tier: partition.Edge}, {ID: "cloud", Tier: partition.Cloud}}
-	c := &trio{g: g, hosts: map[partition.HostID]*host{}}
+	c := &trio{g: g, pki: pki, hosts: map[partition.HostID]*host{}}
 	for _, m := range members {
 		must(t, identity.Issue(pki, m.ID, transport.Node))
 		id, err := identity.Load(pki, m.ID)

@@ -231,6 +231,10 @@ type inferRequest struct {
 	Model models.Digest `json:"model"`
 	// Stream, when there is one, chooses the plan.
 	Stream scheduler.StreamID `json:"stream,omitempty"`
+	// Origin is where the stream starts; "": the agent that is asked finds it.
+	Origin partition.HostID `json:"origin,omitempty"`
+	// Via is set by the agent that passes the request on: it goes no further.
+	Via partition.HostID `json:"via,omitempty"`
 }
 
 // InferReport tells how a request was answered.
@@ -240,9 +244,12 @@ type InferReport struct {
 	Stream    scheduler.StreamID `json:"stream,omitempty"`
 	Plan      string             `json:"plan,omitempty"`
 	Predicted time.Duration      `json:"predicted,omitempty"`
-	// Elapsed is the time from the whole request here to the whole answer here.
+	// Elapsed is the time from the whole request to the whole answer at the
+	// agent that was asked.
 	Elapsed time.Duration `json:"elapsed"`
-	Hosts   []HostReport  `json:"hosts"` // in the order of the plan
+	Hosts   []HostReport  `json:"hosts"` // in the order of the plan, the origin first
+	// Via tells of the agent that was asked where that is not the origin.
+	Via *Passage `json:"via,omitempty"`
 }
 
 // Infer answers one request by an adopted plan. It either returns the answers
@@ -282,6 +289,11 @@ func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.
 	var r inferRequest
 	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
 		return nil, &Error{Op: "infer", Node: a.cfg.ID, Kind: Invalid, Err: errors.New("unreadable request")}
+	}
+	if r.Stream != "" {
+		if reply, err := a.toOrigin(ctx, f, r); reply != nil || err != nil {
+			return reply, err
+		}
 	}
 	a.mu.Lock()
 	ad, ok := a.plans[r.Epoch]

@@ -23,6 +23,11 @@ func (a *Agent) members() []partition.Host {
 	return out
 }
 
+// present reports whether a host is a member, suspected or not.
+func (a *Agent) present(id partition.HostID) bool {
+	return slices.ContainsFunc(a.members(), func(h partition.Host) bool { return h.ID == id })
+}
+
 // missing are the hosts of the cluster file that are gone, and why.
 func (a *Agent) missing() map[partition.HostID]error {
 	a.mu.Lock()
@@ -65,6 +70,7 @@ func (a *Agent) Left(id partition.HostID) {
 	a.mu.Lock()
 	a.gone[id] = true
 	a.mu.Unlock()
+	a.origins.doubt(id)
 	a.log.Info("host left", "peer", id)
 	a.steering.step(scheduler.Left{Host: id})
 }
@@ -73,6 +79,7 @@ func (a *Agent) Left(id partition.HostID) {
 func (a *Agent) Broken(id partition.HostID) {
 	if id != a.cfg.ID {
 		a.suspect(id, true)
+		a.origins.doubt(id)
 		a.steering.step(scheduler.Suspect{Host: id})
 	}
 }

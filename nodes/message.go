@@ -34,6 +34,7 @@ const (
 	kindOpen     = "open"     // open a stream
 	kindSet      = "set"      // change settings of a stream
 	kindStreams  = "streams"  // describe the streams of an origin
+	kindFind     = "find"     // does a stream start here
 	kindLease    = "lease"    // keep a promise of capacity
 	kindProgress = "progress" // between request and reply, any number
 )
@@ -181,6 +182,7 @@ type request struct {
 	kind       string
 	control    any
 	frame      *transport.Frame // may be nil
+	id         uint64           // 0: a new one
 	onProgress func(progress)
 }
 
@@ -224,7 +226,9 @@ func (r request) build(ctx context.Context) (*transport.Frame, error) {
 		f = transport.NewFrame(r.kind)
 	}
 	f.Header.Kind = r.kind
-	f.Header.RequestId = rand.Uint64()
+	if f.Header.RequestId = r.id; r.id == 0 {
+		f.Header.RequestId = rand.Uint64()
+	}
 	if r.control != nil {
 		data, err := json.Marshal(r.control)
 		if err != nil {

@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -263,6 +264,16 @@ func (s *steering) settled(id scheduler.StreamID) bool {
 
 func (a *Agent) serveOpen(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
 	var r OpenRequest
+	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
+		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: errors.New("unreadable request")}
+	}
+	origin, err := a.whereToOpen(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if origin != a.cfg.ID {
+		return a.passOpen(ctx, s, f, r, origin)
+	}
 	input, err := a.readWithInput(f, &r, &r.Model)
 	if err != nil {
 		return nil, err

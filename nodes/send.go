@@ -11,7 +11,8 @@ import (
 	"github.com/cleaveml/cleave/scheduler"
 )
 
-// Send answers one request of a stream by the plan that is best now. It either
+// Send answers one request of a stream that starts here by the plan that is
+// best now. It either
 // returns the answers or an error of kind Deadline, Policy, NotFound, Invalid
 // or Failed.
 func (a *Agent) Send(ctx context.Context, id scheduler.StreamID, input Values) (Values, InferReport, error) {

@@ -16,6 +16,11 @@ import (
 type OpenRequest struct {
 	Stream scheduler.StreamID `json:"stream"`
 	Model  models.Digest      `json:"model"`
+	// Origin is where the stream starts; "": where a stream of that name is
+	// open in the cluster, else the agent that is asked.
+	Origin partition.HostID `json:"origin,omitempty"`
+	// Via is set by the agent that passes the request on.
+	Via partition.HostID `json:"via,omitempty"`
 	// Settings to start with; those that the origin has stored under this
 	// name take precedence.
 	Settings scheduler.Settings `json:"settings"`

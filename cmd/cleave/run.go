@@ -32,6 +32,7 @@ type runFlags struct {
 	budget   time.Duration
 	draw     string
 	stream   string
+	origin   string
 	json     bool
 
 	objective objectiveFlags
@@ -50,9 +51,11 @@ a JPEG or PNG for models of pictures, else a NumPy array (.npy) or a file of the
 tensor's very bytes. A model of several inputs takes --input NAME=FILE for each.
 With --stream the requests belong to a stream of that name, which the agent opens
 if need be: it measures once and from then on moves the cut while requests flow
-(cleave stream show NAME).`,
+(cleave stream show NAME). A stream that is open at another host gets the requests
+from whichever agent is asked.`,
 		Example: `  cleave run mobilenet_v2 --input cat.jpg
   cleave run mobilenet_v2 --input cat.jpg --stream camera --n 1000 --at 127.0.0.1:7433
+  cleave run mobilenet_v2 --input cat.jpg --stream camera --origin cam --at edge:7433
   cleave run face.onnx --input people.jpg --draw boxes.png
   cleave run mlp --input row.npy --n 100 --strategy cloud-only --json`,
 		Args: exactArgs(1, "one argument, the model"),
@@ -65,6 +68,7 @@ if need be: it measures once and from then on moves the cut while requests flow
 	c.Flags().StringVar(&f.strategy, "strategy", "cleave", strings.Join(runStrategies(), ", "))
 	c.Flags().BoolVar(&f.private, "private", false, "raw input stays on the device: policy raw-stays-on-device")
 	c.Flags().StringVar(&f.stream, "stream", "", "name of the stream that the requests belong to")
+	c.Flags().StringVar(&f.origin, "origin", "", "host where the stream starts, with --stream, for example cam (default: where one of that name is open, else the agent that is asked)")
 	f.objective.register(c, ", if this command opens the stream")
 	c.Flags().DurationVar(&f.budget, "budget", 10*time.Second, "deadline of one request")
 	c.Flags().StringVar(&f.draw, "draw", "", "write the picture with the boxes found to this PNG")
@@ -82,6 +86,8 @@ func (f runFlags) check() error {
 		return usagef("--strategy %q: want one of %s", f.strategy, strings.Join(runStrategies(), ", "))
 	case f.stream != "" && f.strategy != "cleave":
 		return usagef("--strategy %s: a stream chooses its plan itself; see cleave stream set --pin", f.strategy)
+	case f.origin != "" && f.stream == "":
+		return usagef("--origin %s goes with --stream; --agent says which agent to ask", f.origin)
 	case f.stream == "" && f.objective.given():
 		return usagef("--objective and --within go with --stream: a single request takes the fastest plan")
 	case f.draw != "" && !strings.HasSuffix(strings.ToLower(f.draw), ".png"):
@@ -168,7 +174,7 @@ func runOnStream(ctx context.Context, net *contacts, f runFlags, s *subject, fil
 	if err != nil {
 		return nil, err
 	}
-	st, err := o.Open(ctx, s.graph, nodes.OpenRequest{Stream: scheduler.StreamID(f.stream), Codecs: codecs(s.entry.Pipeline),
+	st, err := o.Open(ctx, s.graph, nodes.OpenRequest{Stream: scheduler.StreamID(f.stream), Origin: partition.HostID(f.origin), Codecs: codecs(s.entry.Pipeline),
 		Settings: settings}, inputs, func(p nodes.Progress) { show.Step("%s", progressLine(p)) })
 	if err != nil && nodes.KindOf(err) == nodes.NotFound {
 		err = fmt.Errorf("%w; the very command: %s", err, s.buildCommand())
@@ -176,8 +182,9 @@ func runOnStream(ctx context.Context, net *contacts, f runFlags, s *subject, fil
 	if err != nil {
 		return nil, err
 	}
+	o.host = st.Origin
 	return o.repeat(ctx, f, s, st.Plan, func(ctx context.Context) (map[string]tensor.Tensor, nodes.InferReport, error) {
-		return o.Send(ctx, s.graph, st.Stream, inputs)
+		return o.SendTo(ctx, s.graph, st.Origin, st.Stream, inputs)
 	}, show)
 }
 
@@ -214,9 +221,18 @@ type runReport struct {
 	Elapsed  []float64        `json:"elapsed_ms"`
 	// Hosts tells of the last request.
 	Hosts []hostSteps `json:"hosts"`
+	// Via is the agent that was asked where that is not the origin.
+	Via *passage `json:"via,omitempty"`
 
 	answer   pipeline.Answer
 	lastPlan string // of the last request of a stream
+}
+
+// passage is the way of a request, there and back, from the agent that was
+// asked to the origin.
+type passage struct {
+	Host  partition.HostID `json:"host"`
+	Extra float64          `json:"extra_ms"` // of the last request
 }
 
 // hostSteps is what one host did for a request, in milliseconds.
@@ -265,7 +281,10 @@ func (o *origin) repeat(ctx context.Context, f runFlags, s *subject, plan partit
 			return nil, err
 		}
 		r.Elapsed = append(r.Elapsed, ms(report.Elapsed))
-		r.Hosts = stepsOf(report)
+		r.Hosts, r.Via = stepsOf(report), nil
+		if report.Via != nil {
+			r.Via = &passage{report.Via.Host, ms(report.Via.Extra)}
+		}
 	}
 	r.Answer = r.answer
 	if r.answer.Kind == pipeline.Tensors {
@@ -319,6 +338,9 @@ func (r *runReport) print(w io.Writer) {
 		t.row(h.Host, h.Ops, digits(h.Queue), digits(h.Decode), digits(h.Compute), digits(h.Encode), digits(h.Link), h.Sent, h.Received)
 	}
 	t.print()
+	if r.Via != nil {
+		fmt.Fprintf(w, "through %s to %s, where the stream starts: %s ms there and back\n", r.Via.Host, r.Origin, digits(r.Via.Extra))
+	}
 	for _, h := range r.Hosts {
 		if h.Fallback != "" {
 			fmt.Fprintf(w, "%s finished the rest itself: %s\n", h.Host, h.Fallback)

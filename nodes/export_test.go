@@ -1,0 +1,13 @@
+package nodes
+
+import (
+	"time"
+
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
+)
+
+// Believe has the agent take a host for the origin of a stream.
+func (a *Agent) Believe(id scheduler.StreamID, origin partition.HostID) {
+	a.origins.learn(id, origin, time.Now())
+}
