@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/cleaveml/cleave/nodes"
-	"github.com/cleaveml/cleave/nodes/cluster"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/identity"
@@ -27,7 +26,7 @@ type Host struct {
 	Slowdown float64 // how much slower than this machine; 1: as it is
 }
 
-// Config of a lab. All fields but Log are required.
+// Config of a lab. All fields but Log and Network are required.
 type Config struct {
 	// Program is the path of the cleave binary.
 	Program string
@@ -40,6 +39,17 @@ type Config struct {
 	Links []Link
 	// Log receives what agents write to standard error.
 	Log io.Writer
+	// Network, if there is one, gives each host an address of its own and makes
+	// the links. Without it all share the loopback address.
+	Network Network
+}
+
+// Emulation is what makes the links.
+func (cfg Config) Emulation() Emulation {
+	if cfg.Network != nil {
+		return Namespaces
+	}
+	return Loopback
 }
 
 // operator is the name under which the lab itself connects.
@@ -54,6 +64,7 @@ const linksTimeout = 5 * time.Second
 // Lab is a running cluster. Close it. Its methods may be called concurrently.
 type Lab struct {
 	cfg      Config
+	site     site
 	endpoint *quic.Endpoint
 
 	change sync.Mutex // held while links or agents change
@@ -75,8 +86,13 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 }
 
 func newLab(cfg Config) *Lab {
-	return &Lab{cfg: cfg, agents: map[partition.HostID]*process{}, addresses: map[partition.HostID]string{},
+	l := &Lab{cfg: cfg, agents: map[partition.HostID]*process{}, addresses: map[partition.HostID]string{},
 		conns: map[partition.HostID]transport.Conn{}, links: slices.Clone(cfg.Links)}
+	l.site = loopback{l}
+	if cfg.Network != nil {
+		l.site = apart{l, cfg.Network}
+	}
+	return l
 }
 
 func (l *Lab) start(ctx context.Context) error {
@@ -93,17 +109,19 @@ func (l *Lab) start(ctx context.Context) error {
 		if err := identity.Issue(l.cfg.Dir, h.Name, transport.Node); err != nil {
 			return err
 		}
-		addr, err := freeAddress()
-		if err != nil {
+		if err := l.moveOut(h.Name); err != nil {
 			return err
 		}
-		l.addresses[h.Name] = addr
 	}
 	id, err := identity.Load(l.cfg.Dir, operator)
 	if err != nil {
 		return err
 	}
-	if l.endpoint, err = quic.Listen(quic.Config{Identity: id, Addr: "127.0.0.1:0"}); err != nil {
+	err = l.site.open(func(addr string) error {
+		l.endpoint, err = quic.Listen(quic.Config{Identity: id, Addr: addr})
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	for _, h := range l.cfg.Hosts {
@@ -111,14 +129,21 @@ func (l *Lab) start(ctx context.Context) error {
 			return err
 		}
 	}
-	return l.sendLinks()
+	if err := l.site.setLinks(); err != nil || l.cfg.Network == nil {
+		return err
+	}
+	return l.meet(ctx)
 }
 
 // run starts the agent of a host at its address of now.
 func (l *Lab) run(ctx context.Context, h Host) error {
-	p, err := l.launch(ctx, h, l.file(h))
+	cmd, err := l.site.agent(h)
 	if err != nil {
-		return err
+		return fmt.Errorf("start agent %s: %w", h.Name, err)
+	}
+	p, err := launch(ctx, cmd, l.cfg.Log)
+	if err != nil {
+		return fmt.Errorf("start agent %s: %w", h.Name, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,21 +152,9 @@ func (l *Lab) run(ctx context.Context, h Host) error {
 	return nil
 }
 
-// file is the cluster file of a host.
-func (l *Lab) file(h Host) cluster.File {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f := cluster.File{Identity: l.cfg.Dir, Emulate: cluster.Emulate{Slowdown: h.Slowdown}}
-	for _, other := range l.cfg.Hosts {
-		addr := l.addresses[other.Name]
-		f.Hosts = append(f.Hosts, cluster.Host{Name: other.Name, Tier: other.Tier, Listen: addr, Address: addr})
-	}
-	for _, link := range linksFrom(l.links, h.Name) {
-		if link.Mbps > 0 { // the file knows no cut links
-			f.Emulate.Links = append(f.Emulate.Links, link)
-		}
-	}
-	return f
+// common are the arguments of agents at any site.
+func (l *Lab) common(h Host) []string {
+	return []string{"agent", "--name", string(h.Name), "--store", l.cfg.Store, "--state", filepath.Join(l.cfg.Dir, "state-"+string(h.Name)), "--tied"}
 }
 
 func (l *Lab) hosts() []partition.HostID {
@@ -150,16 +163,6 @@ func (l *Lab) hosts() []partition.HostID {
 		names[i] = h.Name
 	}
 	return names
-}
-
-// freeAddress finds a loopback UDP port that nobody uses now.
-func freeAddress() (string, error) {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("no free port on this machine: %w", err)
-	}
-	defer c.Close()
-	return c.LocalAddr().String(), nil
 }
 
 // Client connects to an agent.
@@ -194,8 +197,8 @@ func (l *Lab) Kill(host partition.HostID) error {
 
 // Restart starts an agent that has ended, with the same name, store and state
 // but at another address, as a machine would come back, and returns when it
-// serves and all links lead to the new address. The cluster files of the others
-// still name the old one.
+// serves and all links lead to the new address. The others still know the old
+// one until they hear of it.
 func (l *Lab) Restart(ctx context.Context, host partition.HostID) error {
 	l.change.Lock()
 	defer l.change.Unlock()
@@ -209,21 +212,18 @@ func (l *Lab) Restart(ctx context.Context, host partition.HostID) error {
 	if err := l.run(ctx, l.cfg.Hosts[i]); err != nil {
 		return err
 	}
-	return l.sendLinks()
+	return l.site.setLinks()
 }
 
-// moveOut gives a host whose agent has ended another address and forgets what
-// was connected with the old one.
+// moveOut gives a host whose agent does not run another address and forgets
+// what was connected with the old one.
 func (l *Lab) moveOut(host partition.HostID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p := l.agents[host]; p != nil && p.running() {
 		return errors.New("it runs; kill it first")
 	}
-	addr, err := freeAddress()
-	for err == nil && addr == l.addresses[host] {
-		addr, err = freeAddress()
-	}
+	addr, err := l.site.place(host)
 	if err != nil {
 		return err
 	}
@@ -247,34 +247,7 @@ func (l *Lab) SetLinks(links []Link) error {
 	l.mu.Lock()
 	l.links = slices.Clone(links)
 	l.mu.Unlock()
-	return l.sendLinks()
-}
-
-// sendLinks tells every agent that runs the links of now, with the addresses of
-// now, and waits until they are in force.
-func (l *Lab) sendLinks() error {
-	l.mu.Lock()
-	running, want := map[partition.HostID]*process{}, map[partition.HostID][]Direction{}
-	for host, p := range l.agents {
-		if p.running() {
-			running[host], want[host] = p, directionsFrom(l.links, host, l.addresses)
-		}
-	}
-	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), linksTimeout)
-	defer cancel()
-	for host, p := range running {
-		// An agent that is being killed takes no line, and needs none.
-		if err := p.send(Control{Links: want[host]}); err != nil && !p.ends(ctx) {
-			return fmt.Errorf("set links of agent %s: %w", host, err)
-		}
-	}
-	for host, p := range running {
-		if err := p.settle(ctx, len(want[host])); err != nil {
-			return fmt.Errorf("set links of agent %s: %w", host, err)
-		}
-	}
-	return nil
+	return l.site.setLinks()
 }
 
 // Close stops every agent and returns when all processes have ended.

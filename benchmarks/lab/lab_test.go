@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cleaveml/cleave/nodes/cluster"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/identity"
 )
 
 // program is the cleave binary that the tests start agents of.
@@ -139,13 +140,14 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	file, err := cluster.Read(filepath.Join(cfg.Dir, "device.yaml"))
-	if err != nil {
+	other := cfg
+	other.Dir = t.TempDir() // and so another state
+	if err := errors.Join(identity.CreateCA(other.Dir), identity.Issue(other.Dir, "device", transport.Node)); err != nil {
 		t.Fatal(err)
 	}
-	other := cfg
-	other.Dir = t.TempDir() // and so another state; the file names the identity's folder
-	_, err = newLab(other).launch(ctx, cfg.Hosts[0], file)
+	second := newLab(other)
+	second.addresses["device"] = l.Address("device")
+	err = second.run(ctx, cfg.Hosts[0])
 	wantOneLine(t, "port", err, "another process has UDP")
 }
 

@@ -8,15 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/cleaveml/cleave/nodes/cluster"
 )
 
 // process is one agent.
@@ -32,32 +28,22 @@ type process struct {
 	owed    int
 }
 
-// launch starts one agent and waits for its word that it is ready.
-func (l *Lab) launch(ctx context.Context, h Host, file cluster.File) (*process, error) {
-	fail := func(err error) (*process, error) { return nil, fmt.Errorf("start agent %s: %w", h.Name, err) }
-	data, err := file.Marshal()
-	if err != nil {
-		return fail(err)
-	}
-	path := filepath.Join(l.cfg.Dir, string(h.Name)+".yaml")
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		return fail(err)
-	}
-	p := &process{done: make(chan struct{}), tail: &tail{next: l.cfg.Log}, applied: make(chan int, 16)}
-	p.cmd = exec.Command(l.cfg.Program, "agent", "--config", path, "--name", string(h.Name), "--store", l.cfg.Store,
-		"--state", filepath.Join(l.cfg.Dir, "state-"+string(h.Name)), "--tied")
+// launch starts one agent and waits for its word that it is ready. Log may be
+// nil.
+func launch(ctx context.Context, cmd *exec.Cmd, log io.Writer) (_ *process, err error) {
+	p := &process{cmd: cmd, done: make(chan struct{}), tail: &tail{next: log}, applied: make(chan int, 16)}
 	p.cmd.Stderr = p.tail
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
-		return fail(err)
+		return nil, err
 	}
 	// Ctrl-C on the terminal is the lab's to handle: it closes the agents.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	ready := make(chan struct{})
 	go p.watch(stdout, ready)
@@ -65,14 +51,14 @@ func (l *Lab) launch(ctx context.Context, h Host, file cluster.File) (*process, 
 	case <-ready:
 		return p, nil
 	case <-p.done:
-		return fail(p.exitError())
+		return nil, p.exitError()
 	case <-time.After(startTimeout):
 		err = fmt.Errorf("it was not ready within %v", startTimeout)
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
 	_ = p.kill() // it is what err says that counts
-	return fail(err)
+	return nil, err
 }
 
 // watch reads the agent's output until it ends.

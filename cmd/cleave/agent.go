@@ -34,6 +34,7 @@ type agentFlags struct {
 	join                []string
 	threads, slots      int
 	memoryMB            int
+	slowdown            float64
 	tied                bool
 	verbose             bool
 }
@@ -70,7 +71,9 @@ standard output when it serves, and stops on SIGINT or SIGTERM.`,
 	c.Flags().IntVar(&f.memoryMB, "memory", 4096, "MB of weights and activations to keep ready")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "log every connection and refusal")
 	c.Flags().BoolVar(&f.tied, "tied", false, "stop when standard input closes")
+	c.Flags().Float64Var(&f.slowdown, "slowdown", 1, "how much slower than this machine to be; without a cluster file")
 	_ = c.Flags().MarkHidden("tied")
+	_ = c.Flags().MarkHidden("slowdown")
 	return c
 }
 
@@ -90,7 +93,8 @@ func runAgent(c *cobra.Command, f agentFlags) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("host", f.name)
-	links := newEmulation(file, f.tied, log)
+	// A lab that starts an agent without a cluster file has a network of its own.
+	links := newEmulation(file, f.tied && f.tier == "", log)
 	ctx := c.Context()
 	if f.tied {
 		var cancel context.CancelFunc
@@ -125,6 +129,9 @@ func (f agentFlags) place() (cluster.File, cluster.Host, error) {
 	file, err := cluster.Alone(f.identity, host)
 	if err != nil {
 		return file, host, usageError{err}
+	}
+	if file.Emulate.Slowdown = f.slowdown; !(f.slowdown >= 1 && f.slowdown <= 1e4) {
+		return file, host, usagef("--slowdown %v: want 1 or more", f.slowdown)
 	}
 	return file, file.Hosts[0], nil
 }

@@ -8,6 +8,8 @@
 // package shaper. That costs about a fifth of a core at 200 Mbps, and delays are
 // right to about a millisecond.
 //
+// Net is a lab.Network: agents run in the namespaces as a lab's do on loopback.
+//
 // Nothing is left behind: namespaces and devices belong to the process and to
 // those that run in them, and vanish with the last of them. It takes root,
 // /dev/net/tun and the program nsenter of util-linux.

@@ -22,9 +22,12 @@ const (
 // end is a host's namespace and our side of its TUN device.
 type end struct {
 	host partition.HostID
-	addr netip.Addr
 	ns   *os.File // keeps the namespace
 	tun  *os.File
+
+	// Of the host now; Net.mu guards them.
+	addr   netip.Addr
+	placed bool // somebody has asked for it
 }
 
 func newEnd(host partition.HostID, addr netip.Addr) (*end, error) {

@@ -26,13 +26,14 @@ const most = 254
 type Net struct {
 	hosts   []partition.HostID
 	ends    map[partition.HostID]*end
-	byAddr  map[netip.Addr]*end
 	wire    *shaper.Wire[*end]
 	readers sync.WaitGroup
 	nsenter string // path of the program
 
-	mu    sync.Mutex
-	lines map[direction]*shaper.Line
+	mu     sync.Mutex
+	lines  map[direction]*shaper.Line
+	byAddr map[netip.Addr]*end
+	next   byte // of the addresses that nobody has had
 }
 
 // direction is one way between two hosts.
@@ -41,7 +42,7 @@ type direction struct{ from, to partition.HostID }
 // Available says in one line why New cannot work here, nil if it can.
 func Available() error {
 	if unix.Geteuid() != 0 {
-		return errors.New("network namespaces need root")
+		return errors.New("network namespaces need root, by sudo for example")
 	}
 	f, err := os.OpenFile(tunPath, os.O_RDWR, 0)
 	if err != nil {
@@ -81,11 +82,15 @@ func (n *Net) start(links []lab.Link) (err error) {
 	if n.nsenter, err = exec.LookPath("nsenter"); err != nil {
 		return err
 	}
-	for i, host := range n.hosts {
+	for _, host := range n.hosts {
 		if n.ends[host] != nil {
 			return fmt.Errorf("host %q stands twice", host)
 		}
-		e, err := newEnd(host, netip.AddrFrom4([4]byte{10, 77, 0, byte(i + 1)}))
+		addr, err := n.unused()
+		if err != nil {
+			return err
+		}
+		e, err := newEnd(host, addr)
 		if err != nil {
 			return err
 		}
@@ -105,23 +110,70 @@ func (n *Net) start(links []lab.Link) (err error) {
 	return nil
 }
 
+// unused returns an address that no host has had. n.mu is held, or nobody else
+// knows n.
+func (n *Net) unused() (netip.Addr, error) {
+	if n.next == most {
+		return netip.Addr{}, fmt.Errorf("all %d addresses have been used", most)
+	}
+	n.next++
+	return netip.AddrFrom4([4]byte{10, 77, 0, n.next}), nil
+}
+
 // Addr is the address of a host, the zero Addr if there is none of that name.
 func (n *Net) Addr(host partition.HostID) netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if e := n.ends[host]; e != nil {
 		return e.addr
 	}
 	return netip.Addr{}
 }
 
+// Place gives a host an address, at every call another. What is sent to the one
+// before is lost.
+func (n *Net) Place(host partition.HostID) (string, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := n.ends[host]
+	if e == nil {
+		return "", noHost(host)
+	}
+	if e.placed {
+		addr, err := n.unused()
+		if err != nil {
+			return "", fmt.Errorf("move %s: %w", host, err)
+		}
+		delete(n.byAddr, e.addr)
+		e.addr, n.byAddr[addr] = addr, e
+		if err := e.in(e.up); err != nil {
+			return "", fmt.Errorf("move %s: %w", host, err)
+		}
+	}
+	e.placed = true
+	return e.addr.String(), nil
+}
+
+func noHost(host partition.HostID) error { return fmt.Errorf("no host is called %q", host) }
+
+// Enter is the beginning of a command line that runs a program on a host, for
+// as long as this process runs; nil if there is none of that name.
+func (n *Net) Enter(host partition.HostID) []string {
+	e := n.ends[host]
+	if e == nil {
+		return nil
+	}
+	return []string{n.nsenter, "--net=/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(e.ns.Fd())), "--"}
+}
+
 // Command is exec.Command for a program on a host. It must be started before
 // Close.
 func (n *Net) Command(host partition.HostID, name string, args ...string) *exec.Cmd {
-	e := n.ends[host]
-	if e == nil {
-		return &exec.Cmd{Path: name, Args: append([]string{name}, args...), Err: fmt.Errorf("no host is called %q", host)}
+	enter := n.Enter(host)
+	if enter == nil {
+		return &exec.Cmd{Path: name, Args: append([]string{name}, args...), Err: noHost(host)}
 	}
-	ns := "--net=/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(int(e.ns.Fd()))
-	return exec.Command(n.nsenter, append([]string{ns, "--", name}, args...)...)
+	return exec.Command(enter[0], slices.Concat(enter[1:], []string{name}, args)...)
 }
 
 // In runs f on a thread of a host. Sockets that f opens, and only f itself, not
@@ -129,7 +181,7 @@ func (n *Net) Command(host partition.HostID, name string, args ...string) *exec.
 func (n *Net) In(host partition.HostID, f func() error) error {
 	e := n.ends[host]
 	if e == nil {
-		return fmt.Errorf("no host is called %q", host)
+		return noHost(host)
 	}
 	return e.in(f)
 }
@@ -179,12 +231,12 @@ func (n *Net) read(from *end) {
 // forward does with a packet what the link does.
 func (n *Net) forward(from *end, packet []byte) {
 	addr, ok := destination(packet)
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	to := n.byAddr[addr]
 	if !ok || to == nil {
 		return // IPv6 looking for routers, or nobody's
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	if at, ok := n.lines[direction{from.host, to.host}].Admit(time.Now(), tensor.Bytes(len(packet))); ok {
 		n.wire.Put(at, packet, to)
 	}

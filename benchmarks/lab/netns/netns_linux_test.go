@@ -174,6 +174,32 @@ func TestSetLinks(t *testing.T) {
 	}
 }
 
+// TestPlace: a host gets its first address, then one that nobody had, where it
+// is reached and from where it sends; nothing comes to the one before.
+func TestPlace(t *testing.T) {
+	n := newNet(t)
+	if first, err := n.Place("edge"); err != nil || first != "10.77.0.2" {
+		t.Fatalf("%s, %v", first, err)
+	}
+	before := netip.AddrPortFrom(n.Addr("edge"), 7433)
+	if second, err := n.Place("edge"); err != nil || second != "10.77.0.4" || n.Addr("edge").String() != second {
+		t.Fatalf("%s, %v", second, err)
+	}
+	device, edge := listen(t, n, "device"), listen(t, n, "edge")
+	if _, err := device.WriteToUDPAddrPort(make([]byte, 7), before); err != nil {
+		t.Fatal(err)
+	}
+	send(t, device, edge, 1)
+	receive(t, edge, 1) // 7 never came
+	send(t, edge, device, 2)
+	if from := receive(t, device, 2); from.Addr() != n.Addr("edge") {
+		t.Errorf("it came from %v", from)
+	}
+	if got := n.Counters("device", "edge"); got.Packets != 1 {
+		t.Errorf("counters %+v", got)
+	}
+}
+
 // TestCommand: a program runs where it should and reaches the others.
 func TestCommand(t *testing.T) {
 	n := newNet(t)
@@ -183,6 +209,9 @@ func TestCommand(t *testing.T) {
 	}
 	if err := n.Command("moon", "true").Run(); err == nil || err.Error() != `no host is called "moon"` {
 		t.Errorf("on the moon: %v", err)
+	}
+	if _, err := n.Place("moon"); err == nil || err.Error() != `no host is called "moon"` {
+		t.Errorf("placed on the moon: %v", err)
 	}
 	if err := n.In("moon", func() error { return nil }); err == nil {
 		t.Error("there is a thread on the moon")
