@@ -8,13 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks/lab"
+	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/catalog"
 	"github.com/cleaveml/cleave/models/tensor"
@@ -34,8 +34,10 @@ type Config struct {
 	// Uncut runs the whole network on this machine.
 	Uncut func(ctx context.Context, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, error)
 	// Lab describes the cluster; its links are those of the first scene of all.
-	Lab    lab.Config
-	Scenes []lab.Scene
+	Lab lab.Config
+	// Counters tell what a link has carried; nil where nobody counts.
+	Counters func(from, to partition.HostID) shaper.Counters
+	Scenes   []lab.Scene
 	// Rounds is how many frames each strategy answers in a scene.
 	Rounds int
 	// Codecs that tensors may cross a link in; the lossless ones if there are none.
@@ -90,15 +92,15 @@ type Demo struct {
 	opened  nodes.StreamState
 	fixed   []fixed
 	// What holds now.
-	links    []lab.Link
-	rawStays bool
-	down     map[partition.HostID]bool
-	noted    time.Time        // the latest switch of the stream that was taken in
-	newest   partition.HostID // whose cluster file knows all addresses
+	links []lab.Link
+	down  map[partition.HostID]bool
+	noted time.Time // the latest switch of the stream that was taken in
 
 	mu     sync.Mutex // guards what senders write: the rows of the scene, and the result
 	plans  map[scheduler.Epoch]partition.Plan
 	result Result
+	// rawSince is since when raw-stays-on-device holds; zero while it does not.
+	rawSince time.Time
 }
 
 // fixed is a strategy that runs everything on one host.
@@ -126,25 +128,29 @@ func Start(ctx context.Context, cfg Config) (*Demo, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.cluster, d.Address = l, l.Address(d.newest)
-	client, err := l.Client(ctx, d.newest)
+	origin := cfg.Lab.Hosts[0].Name
+	d.cluster, d.Address = l, l.Address(origin)
+	client, err := l.Client(ctx, origin)
 	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	d.sender, d.steward = client, client
+	if cfg.Lab.Network != nil {
+		cfg.Step("")
+		for _, h := range cfg.Lab.Hosts {
+			cfg.Say("  %-7s is at %s, in a network namespace of its own", h.Name, l.Address(h.Name))
+		}
+	}
 	return d, nil
 }
 
 func newDemo(cfg Config) *Demo {
-	return &Demo{Config: cfg, links: lab.Scenes()[0].Links, newest: cfg.Lab.Hosts[0].Name,
+	return &Demo{Config: cfg, links: lab.Scenes()[0].Links,
 		down: map[partition.HostID]bool{}, plans: map[scheduler.Epoch]partition.Plan{}}
 }
 
 // Close stops the agents and returns when they are gone.
 func (d *Demo) Close() error { return d.cluster.Close() }
-
-// ClusterFile is the path of a cluster file that names the addresses of now.
-func (d *Demo) ClusterFile() string { return filepath.Join(d.Lab.Dir, string(d.newest)+".yaml") }
 
 // Visitor issues a client certificate beside the agents' own, for somebody who
 // looks at the cluster while the demo is connected, and returns its name.

@@ -88,6 +88,43 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// TestSentRaw: only what began under the policy counts.
+func TestSentRaw(t *testing.T) {
+	split := partition.Plan{Hops: []partition.Hop{{Tensors: []partition.Crossing{{Value: 1}}}}}
+	d := &Demo{Config: Config{Graph: &models.Graph{Values: []models.Value{{Raw: true}, {}}}},
+		plans: map[scheduler.Epoch]partition.Plan{7: on("edge"), 8: split}}
+	through := func(ops int) []nodes.HostReport {
+		return []nodes.HostReport{{Host: "device", Ops: ops}, {Host: "edge"}}
+	}
+	before := time.Now()
+	if d.sentRaw(&Row{Strategy: Cleave}, before, nodes.InferReport{Epoch: 7}) {
+		t.Error("counted without a policy")
+	}
+	d.hold(true)
+	for _, c := range []struct {
+		name   string
+		row    Row
+		sent   time.Time
+		report nodes.InferReport
+		want   bool
+	}{
+		{"before", Row{Strategy: Cleave}, before, nodes.InferReport{Epoch: 7}, false},
+		{"raw", Row{Strategy: Cleave}, d.rawSince, nodes.InferReport{Epoch: 7}, true},
+		{"split", Row{Strategy: Cleave}, d.rawSince, nodes.InferReport{Epoch: 8}, false},
+		{"unknown, as it was", Row{Strategy: Cleave}, d.rawSince, nodes.InferReport{Epoch: 9, Hosts: through(0)}, true},
+		{"unknown, after ops", Row{Strategy: Cleave}, d.rawSince, nodes.InferReport{Epoch: 9, Hosts: through(1)}, false},
+		{"unknown, alone", Row{Strategy: Cleave}, d.rawSince, nodes.InferReport{Epoch: 9, Hosts: through(0)[:1]}, false},
+		{"fixed", Row{Strategy: "edge-only", plan: on("edge")}, d.rawSince, nodes.InferReport{Epoch: 8}, true},
+	} {
+		if got := d.sentRaw(&c.row, c.sent, c.report); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	if d.hold(false); d.sentRaw(&Row{Strategy: Cleave}, time.Now(), nodes.InferReport{Epoch: 7}) {
+		t.Error("counted after the policy was lifted")
+	}
+}
+
 // TestRowsAddUp: traffic, times and verdicts of a strategy. What does not count
 // is not in its times, but its fallbacks are told.
 func TestRowsAddUp(t *testing.T) {

@@ -65,6 +65,9 @@ func (d *Demo) request(ctx context.Context, row *Row, n int, settling bool) erro
 		row.Answered++
 		s.Latency, s.Finished = ms(report.Elapsed), finished(report)
 		row.account(report, !settling)
+		if d.sentRaw(row, s.sent, report) {
+			row.RawSent++
+		}
 		if s.Wrong = !d.judge(row, report, n, answers, f.uncut); s.Wrong {
 			row.Wrong++
 		}
@@ -118,14 +121,45 @@ func (d *Demo) judge(row *Row, report nodes.InferReport, n int, answers, uncut m
 
 // lossy reports whether the plan that a request ran by has lossy codecs. d.mu is held.
 func (d *Demo) lossy(row *Row, report nodes.InferReport) bool {
-	if row.Strategy != Cleave {
-		return lossy(row.plan)
-	}
-	if plan, known := d.plans[scheduler.Epoch(report.Epoch)]; known {
+	if plan, known := d.ranBy(row, report); known {
 		return lossy(plan)
 	}
-	// A plan that came and went between two looks at the stream.
 	return strings.Contains(report.Plan, string(transport.FP16)) || strings.Contains(report.Plan, string(transport.Int8))
+}
+
+// ranBy is the plan of a request, not known of one that came and went between
+// two looks at the stream. d.mu is held.
+func (d *Demo) ranBy(row *Row, report nodes.InferReport) (plan partition.Plan, known bool) {
+	if row.Strategy != Cleave {
+		return row.plan, true
+	}
+	plan, known = d.plans[scheduler.Epoch(report.Epoch)]
+	return plan, known
+}
+
+// sentRaw reports whether a request's plan sends raw input though it began when
+// that had to stay. Of a plan that is not known it sees only whether the input
+// left the first host as it was. d.mu is held.
+func (d *Demo) sentRaw(row *Row, sent time.Time, report nodes.InferReport) bool {
+	if d.rawSince.IsZero() || sent.Before(d.rawSince) {
+		return false
+	}
+	plan, known := d.ranBy(row, report)
+	if !known {
+		return len(report.Hosts) > 1 && report.Hosts[0].Ops == 0
+	}
+	_, crosses := plan.CrossesRaw(nodes.RawValues(d.Graph))
+	return crosses
+}
+
+// hold notes whether raw-stays-on-device holds from now on.
+func (d *Demo) hold(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rawSince = time.Time{}
+	if on {
+		d.rawSince = time.Now()
+	}
 }
 
 func lossy(p partition.Plan) bool {

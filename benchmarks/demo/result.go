@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks"
+	"github.com/cleaveml/cleave/benchmarks/lab"
 	"github.com/cleaveml/cleave/models/pipeline"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
@@ -46,7 +47,10 @@ type Row struct {
 	Fallbacks int       `json:"fallbacks"` // Elsewhere + Locally
 	Elsewhere int       `json:"finished_elsewhere"`
 	Locally   int       `json:"finished_locally"`
-	Drift     float64   `json:"drift"`
+	// RawSent counts requests that began while raw-stays-on-device held and whose
+	// plan sends raw input.
+	RawSent int     `json:"raw_sent"`
+	Drift   float64 `json:"drift"`
 	// Times are the latencies that count, Samples all requests.
 	Times   []float64 `json:"samples_ms"`
 	Samples []Sample  `json:"samples"`
@@ -106,11 +110,13 @@ type Traffic struct {
 
 // SceneRow is one scene. Times in seconds are since the stream was opened.
 type SceneRow struct {
-	Kind     string `json:"kind"` // "scene"
-	Scene    string `json:"scene"`
-	About    string `json:"about"`
-	Links    []Link `json:"links"`
-	RawStays bool   `json:"raw_stays"`
+	Kind  string `json:"kind"` // "scene"
+	Scene string `json:"scene"`
+	About string `json:"about"`
+	// Emulation is what makes the links.
+	Emulation lab.Emulation `json:"emulation"`
+	Links     []Link        `json:"links"`
+	RawStays  bool          `json:"raw_stays"`
 	// The scene lasted from Start to End; from Settled on samples count.
 	Start   float64  `json:"start_s"`
 	Settled float64  `json:"settled_s"`
@@ -155,6 +161,11 @@ type Link struct {
 	Up   float64          `json:"up_mbps"`
 	Down float64          `json:"down_mbps"`
 	RTT  float64          `json:"rtt_ms"`
+	// IP packets in the scene, and their bytes, where a network counts them.
+	UpPackets   int64        `json:"up_packets,omitempty"`
+	DownPackets int64        `json:"down_packets,omitempty"`
+	UpBytes     tensor.Bytes `json:"up_bytes,omitempty"`
+	DownBytes   tensor.Bytes `json:"down_bytes,omitempty"`
 }
 
 // Change is something that happens in a scene.

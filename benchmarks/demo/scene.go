@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks/lab"
+	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/scheduler"
@@ -55,9 +56,10 @@ type change struct {
 // scene brings about what it is about, lets the stream settle, and sends frames.
 func (d *Demo) scene(ctx context.Context, s lab.Scene) error {
 	p := &scenePlay{Demo: d, scene: s, changed: time.Now(), stream: &Row{Strategy: Cleave}}
-	p.row = SceneRow{Kind: "scene", Scene: s.Name, About: s.About, RawStays: s.RawStays, Start: d.since(p.changed),
+	p.row = SceneRow{Kind: "scene", Scene: s.Name, About: s.About, Emulation: d.Lab.Emulation(), RawStays: s.RawStays, Start: d.since(p.changed),
 		Links: linksOf(s.Links), Changes: []Change{}, Switches: []Switch{}, killed: s.Kill != ""}
 	p.rows = []*Row{p.stream}
+	p.countPackets(-1) // what there was before does not count
 	d.Say("")
 	d.Say("scene %s: %s", s.Name, s.About)
 	for _, c := range d.changes(s) {
@@ -90,11 +92,12 @@ func (d *Demo) changes(s lab.Scene) []change {
 			return d.cluster.SetLinks(s.Links)
 		}})
 	}
-	if d.rawStays != s.RawStays {
+	if d.rawSince.IsZero() == s.RawStays {
 		what := map[bool]string{true: "the policy raw-stays-on-device is set on the stream", false: "the policy raw-stays-on-device is lifted"}[s.RawStays]
 		out = append(out, change{what: what, senders: 1, apply: func(ctx context.Context) error {
-			d.rawStays = s.RawStays
+			d.hold(false)
 			_, err := d.steward.Set(ctx, nodes.SetRequest{Stream: Stream, RawStays: &s.RawStays})
+			d.hold(s.RawStays)
 			return err
 		}})
 	}
@@ -118,7 +121,6 @@ func (d *Demo) revive(ctx context.Context, host partition.HostID) error {
 		return err
 	}
 	delete(d.down, host)
-	d.newest = host
 	for i := range d.fixed {
 		d.fixed[i].stale = d.fixed[i].stale || slices.Contains(d.fixed[i].Plan.Path, host)
 	}
@@ -394,6 +396,7 @@ func (p *scenePlay) finish(ctx context.Context) error {
 	if p.row.Late = len(p.row.Switches) - settled; p.row.Late > 0 {
 		p.row.Latest = p.row.Switches[len(p.row.Switches)-1].At - p.since(p.changed)
 	}
+	p.countPackets(1)
 	p.row.End, p.row.Candidates = p.since(time.Now()), []Candidate{}
 	for _, c := range state.Candidates {
 		p.row.Candidates = append(p.row.Candidates, Candidate{Name: c.Name, State: c.State, Predicted: ms(c.Predicted)})
@@ -448,6 +451,21 @@ func linksOf(links []lab.Link) []Link {
 		out = append(out, Link{A: l.A, B: l.B, Up: l.Up, Down: l.Down, RTT: ms(l.RTT)})
 	}
 	return out
+}
+
+// countPackets adds what the links have carried until now, so many times.
+func (p *scenePlay) countPackets(times int64) {
+	if p.Counters == nil {
+		return
+	}
+	for i := range p.row.Links {
+		l := &p.row.Links[i]
+		up, down := p.Counters(l.A, l.B), p.Counters(l.B, l.A)
+		l.UpPackets += times * up.Packets
+		l.DownPackets += times * down.Packets
+		l.UpBytes += tensor.Bytes(times) * up.Bytes
+		l.DownBytes += tensor.Bytes(times) * down.Bytes
+	}
 }
 
 // differing lists the links that are not as before.

@@ -17,6 +17,7 @@ import (
 	"github.com/cleaveml/cleave/benchmarks"
 	"github.com/cleaveml/cleave/benchmarks/demo"
 	"github.com/cleaveml/cleave/benchmarks/lab"
+	"github.com/cleaveml/cleave/benchmarks/lab/netns"
 	"github.com/cleaveml/cleave/models/pipeline"
 	"github.com/cleaveml/cleave/nodes/ort"
 	"github.com/cleaveml/cleave/transport"
@@ -28,6 +29,7 @@ type demoFlags struct {
 	slowdowns                              []float64
 	rounds                                 int
 	quick, json, lossless, keep, verbose   bool
+	netns                                  bool
 }
 
 const pictureSeed = 1
@@ -44,10 +46,15 @@ change the links, the rules and the cluster while frames flow; in each, Cleave a
 every single-host strategy that is possible answer the same frames, interleaved,
 and every answer is compared with the uncut network's.
 
+With --netns (Linux, root) each agent has a network namespace and an IP address
+of its own, is started with flags alone and finds the others by gossip; links are
+made by an emulator that shapes the IP packets between them.
+
 The command fails when an answer is lost or wrong.`,
 		Example: `  cleave demo
   cleave demo --model resnet18 --scene wifi,private
   cleave demo --chart demo.svg
+  sudo cleave demo --netns                             # three IP addresses
   cleave demo --quick --keep                           # then: cleave stream show demo
   cleave demo --model face.onnx --image people.jpg     # draws boxes`,
 		Args: exactArgs(0, "no arguments"),
@@ -69,6 +76,7 @@ The command fails when an answer is lost or wrong.`,
 	c.Flags().BoolVar(&f.quick, "quick", false, "few frames and shorter measurements: is every answer there and right?")
 	c.Flags().BoolVar(&f.lossless, "lossless", false, "send tensors losslessly even where the model's description allows fp16 or int8")
 	c.Flags().BoolVar(&f.json, "json", false, "print figures and rows as JSON")
+	c.Flags().BoolVar(&f.netns, "netns", false, "give each agent a network namespace and an IP address of its own; on Linux, as root: sudo cleave demo --netns")
 	c.Flags().BoolVar(&f.keep, "keep", false, "leave the cluster running at the end, until Ctrl-C")
 	c.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show what the agents log")
 	return c
@@ -104,8 +112,7 @@ func runDemo(c *cobra.Command, f demoFlags) (err error) {
 	logs := &recent{}
 	cfg := demo.Config{
 		Entry: job.entry, Graph: g, Frame: job.frame, Uncut: job.uncut, Scenes: scenes, Rounds: f.rounds, Budget: 20 * time.Second,
-		Lab: lab.Config{Program: program, Dir: dir, Store: job.store.Dir(),
-			Hosts: lab.ThreeTiers(f.slowdowns[0], f.slowdowns[1], f.slowdowns[2]), Log: logs},
+		Lab:    lab.Config{Program: program, Dir: dir, Store: job.store.Dir(), Log: logs},
 		Codecs: f.codecs(job.entry.Pipeline), Runs: 5, Cuts: 8, Patience: 3 * time.Second,
 		Say:  func(format string, args ...any) { show.Done(); say(format, args...) },
 		Step: func(format string, args ...any) { show.Step(format, args...) },
@@ -115,6 +122,9 @@ func runDemo(c *cobra.Command, f demoFlags) (err error) {
 	}
 	if f.quick {
 		cfg.Runs, cfg.Cuts, cfg.Patience = 1, 2, 1500*time.Millisecond
+	}
+	if err := job.cluster(f, &cfg); err != nil {
+		return err
 	}
 	if err := f.play(c, job, cfg); err != nil {
 		if c.Context().Err() == nil {
@@ -144,26 +154,25 @@ func (f *demoFlags) play(c *cobra.Command, job *demoJob, cfg demo.Config) (err e
 		if f.json {
 			out = c.ErrOrStderr()
 		}
-		if kept := keepRunning(c.Context(), out, d); err == nil {
+		if kept := keepRunning(c.Context(), out, d, job.enter(d.Lab.Hosts[0].Name)); err == nil {
 			err = kept
 		}
 	}
 	return err
 }
 
-// keepRunning tells how to speak to the cluster and waits for Ctrl-C.
-func keepRunning(ctx context.Context, w io.Writer, d *demo.Demo) error {
+// keepRunning tells how to speak to the cluster and waits for Ctrl-C. Commands
+// begin with enter.
+func keepRunning(ctx context.Context, w io.Writer, d *demo.Demo, enter string) error {
 	name, err := d.Visitor()
 	if err != nil {
 		return err
 	}
 	at := fmt.Sprintf("--at %s --identity %s --as %s", d.Address, d.Lab.Dir, name)
-	fmt.Fprintf(w, `
-The cluster runs until Ctrl-C. In another terminal:
-  cleave cluster status --config %s --as %s
-  cleave stream show %s %s
-  cleave stream set %s --raw-stays on %s
-`, d.ClusterFile(), name, demo.Stream, at, demo.Stream, at)
+	fmt.Fprintf(w, "\nThe cluster runs until Ctrl-C. In another terminal:\n")
+	for _, command := range []string{"cluster status", "stream show " + string(demo.Stream), "stream set " + string(demo.Stream) + " --raw-stays on"} {
+		fmt.Fprintf(w, "  %scleave %s %s\n", enter, command, at)
+	}
 	<-ctx.Done()
 	return nil
 }
@@ -203,6 +212,11 @@ func (f *demoFlags) check() ([]lab.Scene, error) {
 	scenes, err := lab.ChooseScenes(f.scenes...)
 	if err != nil {
 		return nil, usageError{err}
+	}
+	if f.netns {
+		if err := netns.Available(); err != nil {
+			return nil, fmt.Errorf("--netns: %w; without it the same scenes run on loopback", err)
+		}
 	}
 	return scenes, nil
 }

@@ -8,10 +8,13 @@ import (
 	_ "image/jpeg" // reads --image
 	"image/png"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cleaveml/cleave/benchmarks/demo"
+	"github.com/cleaveml/cleave/benchmarks/lab"
+	"github.com/cleaveml/cleave/benchmarks/lab/netns"
 	"github.com/cleaveml/cleave/benchmarks/picture"
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/catalog"
@@ -20,6 +23,7 @@ import (
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/nodes/goop"
 	"github.com/cleaveml/cleave/nodes/ort"
+	"github.com/cleaveml/cleave/partition"
 )
 
 // demoJob is what a demo runs: the model, its frames and the uncut network.
@@ -30,7 +34,8 @@ type demoJob struct {
 	graph   *models.Graph
 	compute *nodes.Compute
 	whole   *nodes.Loaded
-	image   []byte // of --image
+	network *netns.Net // of --netns
+	image   []byte     // of --image
 	street  *picture.Street
 	input   string // what is sent, for people
 	width   int
@@ -108,7 +113,36 @@ func (j *demoJob) describeInput() error {
 	return nil
 }
 
+// cluster describes the agents of a demo: in namespaces, or on loopback.
+func (j *demoJob) cluster(f demoFlags, cfg *demo.Config) error {
+	cfg.Lab.Hosts = lab.ThreeTiers(f.slowdowns[0], f.slowdowns[1], f.slowdowns[2])
+	if !f.netns {
+		return nil
+	}
+	var names []partition.HostID
+	for _, h := range cfg.Lab.Hosts {
+		names = append(names, h.Name)
+	}
+	var err error
+	if j.network, err = netns.New(names, nil); err != nil {
+		return fmt.Errorf("--netns: %w", err)
+	}
+	cfg.Lab.Network, cfg.Counters = j.network, j.network.Counters
+	return nil
+}
+
+// enter begins a command line that reaches the demo's agents.
+func (j *demoJob) enter(host partition.HostID) string {
+	if j.network == nil {
+		return ""
+	}
+	return strings.Join(append(j.network.Enter(host), ""), " ")
+}
+
 func (j *demoJob) close() {
+	if j.network != nil {
+		j.network.Close()
+	}
 	if j.compute != nil {
 		_ = j.compute.Close() // the process ends anyway
 	}
