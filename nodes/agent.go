@@ -260,7 +260,7 @@ func (a *Agent) serveSafely(ctx context.Context, peer transport.Peer, s transpor
 // forClients are the kinds of request that applications may send; the others
 // are between agents.
 var forClients = map[string]bool{kindInfer: true, kindPlan: true, kindAdopt: true, kindStatus: true, kindPing: true,
-	kindOpen: true, kindSet: true, kindStreams: true}
+	kindOpen: true, kindSet: true, kindClose: true, kindStreams: true}
 
 func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
 	switch f.Header.Kind {
@@ -299,6 +299,8 @@ func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Fram
 		return a.serveOpen(ctx, s, f)
 	case kindSet:
 		return a.serveSet(ctx, f)
+	case kindClose:
+		return a.serveClose(ctx, f)
 	case kindStreams:
 		return a.serveStreams(ctx, f)
 	case kindFind:

@@ -150,6 +150,17 @@ func (c *Client) Set(ctx context.Context, r SetRequest) (StreamState, error) {
 	return st, nil
 }
 
+// CloseStream ends a stream; any agent passes it on to the origin.
+func (c *Client) CloseStream(ctx context.Context, r CloseRequest) (StreamState, error) {
+	var st StreamState
+	reply, err := call(ctx, c.conn, request{kind: kindClose, control: r}, &st)
+	if err != nil {
+		return st, err
+	}
+	reply.Release()
+	return st, nil
+}
+
 // Streams describes the streams of an origin, "": of the agent that is asked.
 func (c *Client) Streams(ctx context.Context, origin partition.HostID) ([]StreamState, error) {
 	var out []StreamState

@@ -31,6 +31,8 @@ func (*memory) SetStream(_ scheduler.StreamID, s scheduler.Settings, _ uint64) (
 	return s, nil
 }
 
+func (*memory) ForgetStream(scheduler.StreamID) error { return nil }
+
 func (m *memory) Profile(key string) ([]byte, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -33,6 +33,7 @@ const (
 	kindStatus   = "status"   // who is there
 	kindOpen     = "open"     // open a stream
 	kindSet      = "set"      // change settings of a stream
+	kindClose    = "close"    // end a stream
 	kindStreams  = "streams"  // describe the streams of an origin
 	kindFind     = "find"     // does a stream start here
 	kindLease    = "lease"    // keep a promise of capacity

@@ -191,7 +191,7 @@ func (s *steering) renew(st *stream) {
 	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Minute)
 	defer cancel()
 	s.mu.Lock()
-	next := &stream{id: st.id, g: st.g, request: st.request, input: st.input}
+	next := &stream{id: st.id, g: st.g, request: st.request, input: st.input, renewing: true}
 	s.mu.Unlock()
 	events, err := s.a.survey(ctx, next, false, func(progress) {})
 	s.mu.Lock()
@@ -213,6 +213,8 @@ func (s *steering) add(st *stream, events []scheduler.Event) error {
 	defer s.mu.Unlock()
 	open := s.streams[st.id]
 	switch {
+	case open == nil && st.renewing: // closed meanwhile
+		return nil
 	case open == nil:
 		s.streams[st.id] = st
 		open = st

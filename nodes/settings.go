@@ -19,6 +19,8 @@ type Memory interface {
 	// SetStream stores settings when the stored version is expect, 0: whatever
 	// it is, and returns them with their new version.
 	SetStream(id scheduler.StreamID, s scheduler.Settings, expect uint64) (scheduler.Settings, error)
+	// ForgetStream removes what is stored under a name.
+	ForgetStream(id scheduler.StreamID) error
 	// Profile and PutProfile keep what was measured.
 	Profile(key string) ([]byte, bool, error)
 	PutProfile(key string, data []byte) error

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cleaveml/cleave/nodes"
@@ -205,4 +207,47 @@ func TestLeases(t *testing.T) {
 		must(t, err)
 	}
 	sendUntil(t, c, "two slots hold two streams", func(r nodes.InferReport) bool { return len(r.Hosts) == 2 })
+}
+
+// TestStreamCloses: requests under way are answered, later ones refused, and
+// the settings stay unless they are to be forgotten.
+func TestStreamCloses(t *testing.T) {
+	c := newTrio(t, nil)
+	open(t, c)
+	var wg sync.WaitGroup
+	var answered atomic.Int64
+	begun := make(chan struct{}, 12)
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case begun <- struct{}{}:
+				default:
+				}
+				answers, _, err := c.client(t, "device").Send(t.Context(), c.g, "s", input())
+				switch {
+				case err == nil:
+					check(t, answers)
+					answered.Add(1)
+				case nodes.KindOf(err) == nodes.NotFound:
+					return
+				default:
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range cap(begun) {
+		<-begun
+	}
+	last, err := c.client(t, "edge").CloseStream(t.Context(), nodes.CloseRequest{Stream: "s", Origin: "device"})
+	must(t, err)
+	wg.Wait()
+	if last.Refused != 0 || int64(last.Answered) != answered.Load() {
+		t.Errorf("%d answered and %d refused by the stream; the clients have %d answers", last.Answered, last.Refused, answered.Load())
+	}
+	if _, err := c.client(t, "device").CloseStream(t.Context(), nodes.CloseRequest{Stream: "s"}); nodes.KindOf(err) != nodes.NotFound {
+		t.Errorf("closed twice: %v", err)
+	}
 }

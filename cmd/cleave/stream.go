@@ -26,7 +26,7 @@ opens a stream.`,
   cleave stream show camera
   cleave stream set camera --raw-stays on`,
 	}
-	c.AddCommand(newStreamList(), newStreamShow(), newStreamSet())
+	c.AddCommand(newStreamList(), newStreamShow(), newStreamSet(), newStreamClose())
 	return c
 }
 
@@ -175,6 +175,42 @@ func runStreamSet(c *cobra.Command, f setFlags, name string) error {
 		fmt.Fprintf(c.OutOrStdout(), "%s is at version %d: %s\n", name, st.Settings.Version, settingsLine(st.Settings))
 		return nil
 	})
+}
+
+func newStreamClose() *cobra.Command {
+	var f clusterFlags
+	var forget, asJSON bool
+	c := &cobra.Command{
+		Use:   "close NAME",
+		Short: "End a stream",
+		Long: `End a stream: it takes no new request, those under way are answered first, and
+the hosts that were kept ready for it are released. Its settings stay at the
+origin for a stream of that name that is opened again, unless --forget is given.`,
+		Example: `  cleave stream close camera
+  cleave stream close camera --forget`,
+		Args: exactArgs(1, "one argument, the stream"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return f.ask(c.Context(), func(ctx context.Context, client *nodes.Client) error {
+				st, err := findStream(ctx, client, args[0])
+				if err != nil {
+					return err
+				}
+				st, err = client.CloseStream(ctx, nodes.CloseRequest{Stream: st.Stream, Origin: st.Origin, Forget: forget})
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return printJSON(c.OutOrStdout(), st)
+				}
+				fmt.Fprintf(c.OutOrStdout(), "%s is closed: %d requests sent, %d answered, %d refused\n", st.Stream, st.Sent, st.Answered, st.Refused)
+				return nil
+			})
+		},
+	}
+	f.register(c)
+	c.Flags().BoolVar(&forget, "forget", false, "remove the stored settings too")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the stream's last state as JSON")
+	return c
 }
 
 // allStreams asks every member for the streams that start there.

@@ -176,6 +176,15 @@ func (s *Store) SetStream(id scheduler.StreamID, to scheduler.Settings, expect u
 	return to, nil
 }
 
+// ForgetStream removes the settings of a stream, if there are any.
+func (s *Store) ForgetStream(id scheduler.StreamID) error {
+	err := s.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(streams).Delete([]byte(id)) })
+	if err != nil {
+		return fmt.Errorf("settings of stream %s: %w", id, err)
+	}
+	return nil
+}
+
 // Streams returns the settings of all streams.
 func (s *Store) Streams() (map[scheduler.StreamID]scheduler.Settings, error) {
 	all := map[scheduler.StreamID]scheduler.Settings{}
