@@ -60,7 +60,7 @@ func (a *Agent) Set(r SetRequest) (StreamState, error) {
 		s.mu.Unlock()
 		return StreamState{}, &Error{Op: "set", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no stream is called %q here%s", r.Stream, s.names())}
 	}
-	next, err := st.settled(r, a)
+	next, err := st.amended(r, a)
 	if err == nil {
 		next, err = a.store(st, next, r.Version)
 	}
@@ -76,8 +76,8 @@ func (a *Agent) Set(r SetRequest) (StreamState, error) {
 	return a.Stream(r.Stream)
 }
 
-// settled are the settings after a change; it must make sense.
-func (st *stream) settled(r SetRequest, a *Agent) (scheduler.Settings, error) {
+// amended are the settings after a change; it must make sense.
+func (st *stream) amended(r SetRequest, a *Agent) (scheduler.Settings, error) {
 	next := st.settings
 	if r.RawStays != nil {
 		next.RawStays = *r.RawStays
