@@ -294,6 +294,10 @@ func (g *Graph) Lacks(refs []BlockRef) []BlockRef { return g.here.missing(refs) 
 
 // Arrived is how much of the model's files is here.
 func (g *Graph) Arrived() (here, total tensor.Bytes, err error) {
+	if !g.Partial() {
+		total, err = g.fileSizes()
+		return total, total, err
+	}
 	m, err := g.Manifest()
 	if err != nil {
 		return 0, 0, err
@@ -304,6 +308,27 @@ func (g *Graph) Arrived() (here, total tensor.Bytes, err error) {
 		here -= b.Size
 	}
 	return here, m.Size(), nil
+}
+
+// fileSizes is what a manifest would describe; a model built by an older Cleave
+// has none before it is opened.
+func (g *Graph) fileSizes() (tensor.Bytes, error) {
+	entries, err := os.ReadDir(g.dir)
+	if err != nil {
+		return 0, &Error{Op: "list", Model: g.Name, Kind: Failed, Err: err}
+	}
+	var sum tensor.Bytes
+	for _, e := range entries {
+		if e.Name() == graphFile || e.Name() == blocksFile {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return 0, &Error{Op: "list", Model: g.Name, Kind: Failed, Err: err}
+		}
+		sum += tensor.Bytes(info.Size())
+	}
+	return sum, nil
 }
 
 // Partial reports whether some blocks of the model are not here.

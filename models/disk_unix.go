@@ -14,5 +14,5 @@ func freeSpace(dir string) (tensor.Bytes, bool) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, false
 	}
-	return tensor.Bytes(uint64(st.Bavail) * uint64(st.Bsize)), true
+	return tensor.Bytes(st.Bavail * uint64(st.Bsize)), true
 }

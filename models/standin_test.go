@@ -94,9 +94,11 @@ func sound(t *testing.T, name string, data []byte, scale float64) {
 // however small the scale.
 func TestNumbersOfEveryType(t *testing.T) {
 	widen := map[tensor.DType]func([]byte) float64{
-		tensor.Float32:  func(b []byte) float64 { return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))) },
-		tensor.Float64:  func(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) },
-		tensor.BFloat16: func(b []byte) float64 { return float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16)) },
+		tensor.Float32: func(b []byte) float64 { return float64(math.Float32frombits(binary.LittleEndian.Uint32(b))) },
+		tensor.Float64: func(b []byte) float64 { return math.Float64frombits(binary.LittleEndian.Uint64(b)) },
+		tensor.BFloat16: func(b []byte) float64 {
+			return float64(math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16))
+		},
 		tensor.Float16: func(b []byte) float64 {
 			h := binary.LittleEndian.Uint16(b)
 			exponent := int(h>>10&31) - 15

@@ -19,15 +19,16 @@ import (
 func newModel() *cobra.Command {
 	c := asGroup(&cobra.Command{
 		Use:   "model",
-		Short: "Prepare, look at, list and remove models",
+		Short: "Prepare, fetch, look at, list and remove models",
 		Long: `A model is an ONNX file or a network of the zoo:
   ` + strings.Join(zoo.Names(), ", ") + `.
 It is made canonical once and kept in the store; agents run what is in theirs.`,
 		Example: `  cleave model build mobilenet_v2
   cleave model inspect face.onnx --image people.jpg
+  cleave model pull mobilenet_v2 --at 192.0.2.10:7433
   cleave model ls`,
 	})
-	c.AddCommand(newModelBuild(), newModelInspect(), newModelList(), newModelRemove(), newModelExport())
+	c.AddCommand(newModelBuild(), newModelPull(), newModelInspect(), newModelList(), newModelRemove(), newModelExport())
 	return c
 }
 
@@ -152,7 +153,7 @@ func newModelList() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "ls",
 		Aliases: []string{"list"},
-		Short:   "List the models of the store",
+		Short:   "List the models of the store, those too of which a part has arrived",
 		Example: "  cleave model ls",
 		Args:    exactArgs(0, "no arguments"),
 		RunE:    func(c *cobra.Command, _ []string) error { return runModelList(c, store, asJSON) },
@@ -162,7 +163,7 @@ func newModelList() *cobra.Command {
 	return c
 }
 
-// listedModel is a row of `model ls`.
+// listedModel is what tells models apart.
 type listedModel struct {
 	Name    string        `json:"name"`
 	Form    models.Form   `json:"form"`
@@ -176,15 +177,35 @@ func listed(g *models.Graph) listedModel {
 	return listedModel{g.Name, g.Form, g.Digest, len(g.Ops), g.Weights(g.Range(0, len(g.Ops))), takes(g)}
 }
 
+// storedModel is a row of `model ls`: a model and how much of its files is here.
+type storedModel struct {
+	listedModel
+	Here  tensor.Bytes `json:"here"`
+	Total tensor.Bytes `json:"total"`
+}
+
+// part says what is here of the model.
+func (m storedModel) part() string {
+	if m.Here == m.Total {
+		return "all"
+	}
+	return fmt.Sprintf("%s of %s MB", megabytes(m.Here), megabytes(m.Total))
+}
+
 func runModelList(c *cobra.Command, dir string, asJSON bool) error {
 	store, err := openStore(dir)
 	if err != nil {
 		return err
 	}
 	graphs, damaged := store.List() // what is whole is shown first
-	rows := []listedModel{}
-	for _, g := range graphs {
-		rows = append(rows, listed(g))
+	rows := []storedModel{}
+	for _, g := range append(graphs, store.ListPartial()...) {
+		here, total, err := g.Arrived()
+		if err != nil {
+			damaged = errors.Join(damaged, err)
+			continue
+		}
+		rows = append(rows, storedModel{listed(g), here, total})
 	}
 	switch {
 	case asJSON:
@@ -194,9 +215,9 @@ func runModelList(c *cobra.Command, dir string, asJSON bool) error {
 	case len(rows) == 0 && damaged == nil:
 		fmt.Fprintf(c.OutOrStdout(), "no models in %s; add one with: cleave model build MODEL\n", store.Dir())
 	case len(rows) > 0:
-		t := newGrid(c.OutOrStdout(), []string{"model", "form", "digest", "ops", "weights", "takes"}, "ops", "weights")
+		t := newGrid(c.OutOrStdout(), []string{"model", "form", "digest", "ops", "weights", "here", "takes"}, "ops", "weights")
 		for _, r := range rows {
-			t.row(r.Name, r.Form, r.Digest.Short(), r.Ops, r.Weights, r.Input)
+			t.row(r.Name, r.Form, r.Digest.Short(), r.Ops, r.Weights, r.part(), r.Input)
 		}
 		t.print()
 	}
@@ -231,6 +252,7 @@ func runModelRemove(c *cobra.Command, dir, which string, all bool) error {
 		return err
 	}
 	graphs, damaged := store.List()
+	graphs = append(graphs, store.ListPartial()...)
 	var found []*models.Graph
 	var digests []string
 	for _, g := range graphs {

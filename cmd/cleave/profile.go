@@ -19,14 +19,18 @@ import (
 func newProfile() *cobra.Command {
 	var f modelFlags
 	var runs, cuts int
-	var asJSON bool
+	var asJSON, standIn bool
 	c := &cobra.Command{
 		Use:   "profile MODEL",
 		Short: "Measure a model on this machine",
 		Long: `Run real sessions in front of and behind a model's cuts on this machine, and
 show their times, the weights and the working memory of each, and the bytes
-that would cross: as they are, and without loss in zstd.`,
+that would cross: as they are, and without loss in zstd.
+
+A host of a cluster measures a model before it has the weights, with others in
+their place. --stand-in measures both ways and says how far they agree.`,
 		Example: `  cleave profile mobilenet_v2
+  cleave profile alexnet --stand-in
   cleave profile face.onnx --image people.jpg --cuts 30 --json`,
 		Args: exactArgs(1, "one argument, the model"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -36,7 +40,11 @@ that would cross: as they are, and without loss in zstd.`,
 			if f.threads < 1 {
 				return usagef("--threads %d: want 1 or more", f.threads)
 			}
-			return runProfile(c, f, args[0], nodes.ProfileOptions{Runs: runs, Cuts: cuts}, asJSON)
+			opts := nodes.ProfileOptions{Runs: runs, Cuts: cuts}
+			if standIn {
+				return runCompareStandIn(c, f, args[0], opts, asJSON)
+			}
+			return runProfile(c, f, args[0], opts, asJSON)
 		},
 	}
 	f.register(c)
@@ -44,6 +52,7 @@ that would cross: as they are, and without loss in zstd.`,
 	f.registerThreads(c)
 	c.Flags().IntVar(&runs, "runs", 5, "runs of each session, of which the median counts")
 	c.Flags().IntVar(&cuts, "cuts", 12, "cuts to measure")
+	c.Flags().BoolVar(&standIn, "stand-in", false, "compare with a profile that is taken without the weights")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the measurements as JSON")
 	return c
 }
@@ -110,9 +119,18 @@ func runProfile(c *cobra.Command, f modelFlags, name string, opts nodes.ProfileO
 
 // measureHere profiles a model in this process, as an agent with one slot would.
 func measureHere(ctx context.Context, rt *ort.Runtime, s *subject, opts nodes.ProfileOptions) (p nodes.Profile, err error) {
+	err = s.measured(rt, func(compute *nodes.Compute, input nodes.Values) error {
+		p, _, err = compute.Profile(ctx, s.graph, input, opts)
+		return err
+	})
+	return p, err
+}
+
+// measured gives a sample input and a host with one slot to a measurement.
+func (s *subject) measured(rt *ort.Runtime, measure func(*nodes.Compute, nodes.Values) error) error {
 	sample, err := s.sample()
 	if err != nil {
-		return p, err
+		return err
 	}
 	values := nodes.Values{}
 	for _, id := range s.graph.Inputs {
@@ -120,12 +138,11 @@ func measureHere(ctx context.Context, rt *ort.Runtime, s *subject, opts nodes.Pr
 	}
 	pace, err := nodes.NewPace(1, 1)
 	if err != nil {
-		return p, err
+		return err
 	}
 	compute := nodes.NewCompute(engine{rt}, pace, 0)
 	defer compute.Close()
-	p, _, err = compute.Profile(ctx, s.graph, values, opts)
-	return p, err
+	return measure(compute, values)
 }
 
 // rangesOf picks the cuts of which both sides were timed.

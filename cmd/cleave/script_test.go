@@ -23,6 +23,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/zoo"
 	"github.com/cleaveml/cleave/nodes/ort/library"
 )
@@ -49,6 +50,7 @@ func TestMain(m *testing.M) {
 //	agent NAME [ARG...]     start an agent of cluster.yaml and wait until it is ready
 //	halt NAME               stop it
 //	report BENCH            standard output is a report of that experiment, without faults
+//	begin MODEL STORE       put the first block of a model into another store
 //	interrupt CODE TEXT ...  run it until a line begins so, press Ctrl-C, check the code and that nothing is left
 //
 // and the condition [runtime]: ONNX Runtime is at hand.
@@ -77,7 +79,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": exitCode, "onnx": writeONNX, "picture": writePicture, "npy": writeNPY,
 			"addresses": addresses, "fill": fill, "hold": hold, "agent": startAgent, "halt": haltAgent,
-			"report": checkReport, "interrupt": interrupt,
+			"report": checkReport, "interrupt": interrupt, "begin": beginModel,
 		},
 	})
 }
@@ -116,6 +118,25 @@ func writeONNX(ts *testscript.TestScript, _ bool, args []string) {
 		data = data[:len(data)/2]
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o600))
+}
+
+func beginModel(ts *testscript.TestScript, _ bool, args []string) {
+	graphs, err := models.NewStore(filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "cleave", "models")).List()
+	ts.Check(err)
+	for _, g := range graphs {
+		if g.Name != args[0] {
+			continue
+		}
+		m, err := g.Manifest()
+		ts.Check(err)
+		data, err := g.ReadBlock(0)
+		ts.Check(err)
+		a, err := models.NewStore(ts.MkAbs(args[1])).Begin(m.Bytes())
+		ts.Check(err)
+		ts.Check(a.Put(0, data))
+		return
+	}
+	ts.Fatalf("no model %s", args[0])
 }
 
 func writePicture(ts *testscript.TestScript, _ bool, args []string) {
