@@ -12,8 +12,7 @@ import (
 )
 
 // Send answers one request of a stream that starts here by the plan that is
-// best now. It either
-// returns the answers or an error of kind Deadline, Policy, NotFound, Invalid
+// best now. It either returns the answers or an error of kind Deadline, Policy, NotFound, Invalid
 // or Failed.
 func (a *Agent) Send(ctx context.Context, id scheduler.StreamID, input Values) (Values, InferReport, error) {
 	start := time.Now()
@@ -22,29 +21,38 @@ func (a *Agent) Send(ctx context.Context, id scheduler.StreamID, input Values) (
 		ctx, cancel = context.WithTimeout(ctx, a.cfg.Budget)
 		defer cancel()
 	}
-	st, r, choice, err := a.steering.begin(id)
+	b, err := a.steering.begin(id)
 	if err != nil {
 		return nil, InferReport{}, err
 	}
-	report := InferReport{Stream: id, Epoch: uint64(choice.Epoch), Plan: r.plan.String(), Predicted: choice.Predicted}
-	answers, reports, err := a.runBy(ctx, st, r, choice, input)
+	report := InferReport{Stream: id, Epoch: uint64(b.choice.Epoch), Plan: b.r.plan.String(), Predicted: b.choice.Predicted}
+	answers, reports, err := a.runBy(ctx, b, input)
 	report.Elapsed, report.Hosts = time.Since(start), reports
-	a.steering.end(st, r, choice, report, err)
+	a.steering.end(b.st, b.r, b.choice, report, err)
 	if err != nil {
 		return nil, InferReport{}, err
 	}
 	return answers, report, nil
 }
 
-func (a *Agent) runBy(ctx context.Context, st *stream, r *running, choice scheduler.Choice, input Values) (Values, []HostReport, error) {
+// begun is a request with the plan that was chosen for it, and the policy that
+// the choice was made under and the request runs under to its end.
+type begun struct {
+	st       *stream
+	r        *running
+	choice   scheduler.Choice
+	rawStays bool
+}
+
+func (a *Agent) runBy(ctx context.Context, b begun, input Values) (Values, []HostReport, error) {
 	given := func(id models.ValueID) bool { _, ok := input[id]; return ok }
-	j, err := newJob(st.g, r.ad.steps, st.rawStays(a), given)
+	j, err := newJob(b.st.g, b.r.ad.steps, b.rawStays, given)
 	if err != nil {
 		return nil, nil, err
 	}
-	j.epoch = uint64(choice.Epoch)
-	j.patience = patienceBase + patienceFactor*choice.Predicted
-	j.elsewhere = func(failed partition.HostID) []step { return a.steering.elsewhere(st, r, failed) }
+	j.epoch = uint64(b.choice.Epoch)
+	j.patience = patienceBase + patienceFactor*b.choice.Predicted
+	j.elsewhere = func(failed partition.HostID) []step { return a.steering.elsewhere(b.st, b.r, failed) }
 	for id, t := range input {
 		j.values[id] = t
 	}
@@ -59,21 +67,21 @@ const (
 )
 
 // begin chooses the plan of a request.
-func (s *steering) begin(id scheduler.StreamID) (*stream, *running, scheduler.Choice, error) {
+func (s *steering) begin(id scheduler.StreamID) (begun, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.streams[id]
 	if st == nil {
-		return nil, nil, scheduler.Choice{}, &Error{Op: "infer", Node: s.a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no stream is called %q here; open it first", id)}
+		return begun{}, &Error{Op: "infer", Node: s.a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no stream is called %q here; open it first", id)}
 	}
 	choice, ok := s.core.Choose(time.Now(), id)
 	r := st.epochs[choice.Epoch]
 	if !ok || r == nil {
-		return nil, nil, choice, &Error{Op: "infer", Node: s.a.cfg.ID, Kind: Unavailable, Err: fmt.Errorf("no plan of stream %s is ready", id)}
+		return begun{}, &Error{Op: "infer", Node: s.a.cfg.ID, Kind: Unavailable, Err: fmt.Errorf("no plan of stream %s is ready", id)}
 	}
 	r.out++
 	st.sent++
-	return st, r, choice, nil
+	return begun{st, r, choice, st.settings.RawStays || s.a.cfg.RawStays}, nil
 }
 
 // end takes in how a request went.

@@ -44,13 +44,6 @@ func (a *Agent) recall(id scheduler.StreamID, fresh scheduler.Settings) (schedul
 	return fresh, nil
 }
 
-// rawStays reports whether the policy holds for the stream now.
-func (st *stream) rawStays(a *Agent) bool {
-	a.steering.mu.Lock()
-	defer a.steering.mu.Unlock()
-	return st.settings.RawStays || a.cfg.RawStays
-}
-
 // Set changes settings of a stream that starts here.
 func (a *Agent) Set(r SetRequest) (StreamState, error) {
 	s := a.steering
@@ -66,13 +59,14 @@ func (a *Agent) Set(r SetRequest) (StreamState, error) {
 	}
 	if err == nil {
 		st.settings = next
+		// At once: a plan chosen under the old policy would be refused by the new one.
+		s.take(scheduler.SettingsChanged{Stream: r.Stream, Settings: next})
 	}
 	s.mu.Unlock()
 	if err != nil {
 		return StreamState{}, err
 	}
 	a.log.Info("settings changed", "stream", r.Stream, "settings", fmt.Sprintf("%+v", next))
-	s.step(scheduler.SettingsChanged{Stream: r.Stream, Settings: next})
 	return a.Stream(r.Stream)
 }
 

@@ -251,3 +251,36 @@ func TestStreamCloses(t *testing.T) {
 		t.Errorf("closed twice: %v", err)
 	}
 }
+
+// TestPolicyUnderLoad: a policy that comes and goes while requests are under
+// way refuses none of them.
+func TestPolicyUnderLoad(t *testing.T) {
+	c := newTrio(t, nil)
+	open(t, c)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 6 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				answers, _, err := c.client(t, "device").Send(t.Context(), c.g, "s", input())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				check(t, answers)
+			}
+		})
+	}
+	for i := range 40 {
+		stays := i%2 == 0
+		_, err := c.client(t, "device").Set(t.Context(), nodes.SetRequest{Stream: "s", RawStays: &stays})
+		must(t, err)
+	}
+	close(done)
+	wg.Wait()
+}
