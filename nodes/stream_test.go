@@ -257,6 +257,10 @@ func TestStreamCloses(t *testing.T) {
 func TestPolicyUnderLoad(t *testing.T) {
 	c := newTrio(t, nil)
 	open(t, c)
+	pin := through(t, c, "edge")
+	_, err := c.client(t, "device").Set(t.Context(), nodes.SetRequest{Stream: "s", Pin: &pin})
+	must(t, err)
+	sendUntil(t, c, "raw input goes to the edge", usesOnly("device", "edge"))
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 6 {
@@ -276,7 +280,7 @@ func TestPolicyUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for i := range 40 {
+	for i := range 60 {
 		stays := i%2 == 0
 		_, err := c.client(t, "device").Set(t.Context(), nodes.SetRequest{Stream: "s", RawStays: &stays})
 		must(t, err)
