@@ -99,7 +99,7 @@ func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report fun
 	if err != nil {
 		return nil, a.failed("open stream", err)
 	}
-	plans, err := a.candidates(ctx, st.g, p, report)
+	plans, err := a.candidates(ctx, st, p, report)
 	if err != nil {
 		return nil, err
 	}
@@ -131,11 +131,11 @@ func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report fun
 // candidates computes the plans that are best somewhere among the states that
 // the links may take, with and without raw-stays-on-device, and has their very
 // segments timed. The first runs everything on this host.
-func (a *Agent) candidates(ctx context.Context, g *models.Graph, p partition.Problem, report func(progress)) ([]partition.Plan, error) {
+func (a *Agent) candidates(ctx context.Context, st *stream, p partition.Problem, report func(progress)) ([]partition.Plan, error) {
 	if err := partition.Validate(p); err != nil {
 		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: err}
 	}
-	plans := partition.Candidates(p, RawValues(g), nil, candidatesKept)
+	plans := partition.Candidates(p, RawValues(st.g), nil, candidatesKept)
 	for _, f := range fixedPlans(p) {
 		if f.Infeasible == "" && !slices.ContainsFunc(plans, f.Plan.Equal) {
 			plans = append(plans, f.Plan)
@@ -147,7 +147,7 @@ func (a *Agent) candidates(ctx context.Context, g *models.Graph, p partition.Pro
 	}
 	plans[0], plans[alone] = plans[alone], plans[0]
 	report(progress{Host: a.cfg.ID, What: fmt.Sprintf("segments of %d plans", len(plans))})
-	if err := a.timePlans(ctx, g, p, plans); err != nil {
+	if err := a.timePlans(ctx, st.g, p, plans, st.request.Runs); err != nil {
 		return nil, err
 	}
 	for i := range plans {

@@ -105,7 +105,7 @@ func (a *Agent) Plan(ctx context.Context, r PlanRequest, input Values, report fu
 			return reply, &Error{Op: "plan", Node: a.cfg.ID, Kind: Policy, Err: err}
 		}
 	}
-	if err := a.choose(ctx, g, p, cmp.Or(r.Shortlist, defaultShortlist), report, &reply); err != nil {
+	if err := a.choose(ctx, g, p, r, report, &reply); err != nil {
 		return reply, err
 	}
 	reply.Problem, reply.Profiles = p, profiles
@@ -143,11 +143,11 @@ const simplerWithin = 0.02
 // choose ranks plans by the op profile, has the very segments of the best few
 // and of the single-host strategies timed, in turns, and takes the best of
 // these: a split has to beat one host by what was timed.
-func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem, k int, report func(progress), reply *PlanReply) error {
+func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem, r PlanRequest, report func(progress), reply *PlanReply) error {
 	if err := partition.Validate(p); err != nil {
 		return &Error{Op: "plan", Node: a.cfg.ID, Kind: Invalid, Err: err}
 	}
-	list := partition.Shortlist(p, k)
+	list := partition.Shortlist(p, cmp.Or(r.Shortlist, defaultShortlist))
 	if len(list) == 0 {
 		return &Error{Op: "plan", Node: a.cfg.ID, Kind: Unavailable, Err: errors.New("no plan is possible with the hosts and links at hand")}
 	}
@@ -157,7 +157,7 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 		}
 	}
 	report(progress{Host: a.cfg.ID, What: fmt.Sprintf("segments of the %d best plans", len(list))})
-	if err := a.timePlans(ctx, g, p, list); err != nil {
+	if err := a.timePlans(ctx, g, p, list, r.Runs); err != nil {
 		return err
 	}
 	for i, plan := range list {
@@ -225,8 +225,12 @@ func reevaluate(p partition.Problem, plan partition.Plan) (partition.Plan, error
 
 // timePlans has every segment of the plans timed by its host, those that were
 // timed before too, so that what is compared was measured side by side; the
-// times replace the problem's.
-func (a *Agent) timePlans(ctx context.Context, g *models.Graph, p partition.Problem, plans []partition.Plan) error {
+// times replace the problem's. runs is as in ProfileOptions.
+func (a *Agent) timePlans(ctx context.Context, g *models.Graph, p partition.Problem, plans []partition.Plan, runs int) error {
+	opts, err := ProfileOptions{Runs: runs}.withDefaults()
+	if err != nil {
+		return err
+	}
 	missing := map[partition.HostID][][]Span{}
 	asked := map[partition.Segment]bool{}
 	for _, plan := range plans {
@@ -240,7 +244,7 @@ func (a *Agent) timePlans(ctx context.Context, g *models.Graph, p partition.Prob
 		}
 	}
 	for host, segments := range missing {
-		times, err := a.askTimes(ctx, host, timeRequest{Model: g.Digest, Segments: segments, Runs: 5})
+		times, err := a.askTimes(ctx, host, timeRequest{Model: g.Digest, Segments: segments, Runs: opts.Runs})
 		if err != nil {
 			return err
 		}
