@@ -3,63 +3,11 @@
 package benchmarks
 
 import (
-	"encoding/json"
-	"math"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
-	"time"
 )
-
-// Better says which way a figure should go.
-type Better string
-
-// The ways.
-const (
-	Lower  Better = "lower"
-	Higher Better = "higher"
-)
-
-// Figure is one number that an experiment is about. A Value that is NaN or
-// infinite, of an experiment without samples for example, never Holds and is
-// null in JSON.
-type Figure struct {
-	Name   string
-	Value  float64
-	Unit   string
-	Goal   *float64 // nil: none
-	Better Better
-	// Holds: there is no goal, or the value meets it.
-	Holds bool
-}
-
-// MarshalJSON gives names to the fields, null for a Value without a number.
-func (f Figure) MarshalJSON() ([]byte, error) {
-	out := struct {
-		Name   string   `json:"name"`
-		Value  *float64 `json:"value"`
-		Unit   string   `json:"unit"`
-		Goal   *float64 `json:"goal,omitempty"`
-		Better Better   `json:"better"`
-		Holds  bool     `json:"holds"`
-	}{Name: f.Name, Unit: f.Unit, Goal: f.Goal, Better: f.Better, Holds: f.Holds}
-	if finite(f.Value) {
-		out.Value = &f.Value
-	}
-	return json.Marshal(out)
-}
-
-func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
-
-// NewFigure makes a figure with a goal, which must be finite.
-func NewFigure(name string, value float64, unit string, better Better, goal float64) Figure {
-	holds := value <= goal
-	if better == Higher {
-		holds = value >= goal
-	}
-	return Figure{Name: name, Value: value, Unit: unit, Goal: &goal, Better: better, Holds: holds && finite(value)}
-}
 
 // Machine is where an experiment ran.
 type Machine struct {
@@ -107,31 +55,4 @@ func cpuName(features string) string {
 		}
 	}
 	return features
-}
-
-// Quantile returns the q-quantile of samples, interpolated between the two
-// nearest; 0 for none.
-func Quantile(samples []time.Duration, q float64) time.Duration {
-	if len(samples) == 0 {
-		return 0
-	}
-	s := slices.Clone(samples)
-	slices.Sort(s)
-	at := q * float64(len(s)-1)
-	low := int(at)
-	high := min(low+1, len(s)-1)
-	return s[low] + time.Duration((at-float64(low))*float64(s[high]-s[low]))
-}
-
-// QuantileOf is Quantile of plain numbers.
-func QuantileOf(samples []float64, q float64) float64 {
-	if len(samples) == 0 {
-		return math.NaN()
-	}
-	s := slices.Clone(samples)
-	slices.Sort(s)
-	at := q * float64(len(s)-1)
-	low := int(at)
-	high := min(low+1, len(s)-1)
-	return s[low] + (at-float64(low))*(s[high]-s[low])
 }
