@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
@@ -110,6 +111,9 @@ func (o Outage) covers(at time.Duration) bool {
 	}
 	return at >= 0 && at < o.For
 }
+
+// Equal reports whether two specs say the same.
+func (s Spec) Equal(other Spec) bool { return reflect.DeepEqual(s, other) }
 
 // Validate says what is wrong with a spec, naming the field.
 func (s Spec) Validate() error {

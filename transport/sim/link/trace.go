@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
@@ -27,6 +29,7 @@ const maxChances = 10_000_000
 type Trace struct {
 	chances []time.Duration // ascending, from 0 on; several may be equal
 	period  time.Duration
+	file    string // where OpenTrace found it
 }
 
 // NewTrace makes a trace of chances in ascending order that repeats after a
@@ -46,6 +49,30 @@ func NewTrace(chances []time.Duration, period time.Duration) (*Trace, error) {
 		}
 	}
 	return &Trace{chances: chances, period: period}, nil
+}
+
+// OpenTrace reads the trace in a file: a log of throughput if its name ends in
+// .csv, else Mahimahi's form.
+func OpenTrace(path string) (*Trace, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	defer f.Close()
+	read := ReadMahimahi
+	if strings.EqualFold(filepath.Ext(path), ".csv") {
+		read = ReadCSV
+	}
+	t, err := read(f)
+	if err != nil {
+		return nil, fmt.Errorf("trace %s: %s", path, strings.TrimPrefix(err.Error(), "trace: "))
+	}
+	t.file = path
+	return t, nil
 }
 
 // ReadMahimahi reads a trace in Mahimahi's form: one line per chance, its time
