@@ -10,6 +10,7 @@ import (
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -299,23 +300,19 @@ func (j *job) complete(behind []models.OpID, answers Values) error {
 	return nil
 }
 
-// margin is kept besides for the answer's way back and for what was not
-// foreseen; of short deadlines a tenth.
-const margin = 100 * time.Millisecond
-
 // reserve is the time to keep for finishing locally: what this host measured
-// for these ops, a tenth more and the margin; at most half of what is left.
+// for these ops and a tenth more.
 func (a *Agent) reserve(g *models.Graph, ops []models.OpID, left time.Duration) time.Duration {
 	a.mu.Lock()
 	p, ok := a.profiles[profileKey{g.Digest, a.cfg.ID}]
 	a.mu.Unlock()
-	need := min(margin, left/10)
+	var rest time.Duration
 	if ok {
 		for _, op := range ops {
-			need += p.Ops[op] + p.Ops[op]/10
+			rest += p.Ops[op] + p.Ops[op]/10
 		}
 	}
-	return min(need, left/2)
+	return scheduler.Reserve(rest, left)
 }
 
 // finish runs the ops that others should have run.

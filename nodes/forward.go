@@ -220,8 +220,10 @@ func (a *Agent) leavingTimeBack(ctx context.Context) (context.Context, context.C
 	if !has {
 		deadline = time.Now().Add(a.cfg.Budget)
 	}
-	return context.WithDeadline(ctx, deadline.Add(-min(margin/2, time.Until(deadline)/20)))
+	return context.WithDeadline(ctx, deadline.Add(-min(timeBack, time.Until(deadline)/20)))
 }
+
+const timeBack = 50 * time.Millisecond
 
 // passOn has the origin answer a request. The tensors go on as they came,
 // encoded, both ways. It sends the request once: an origin that breaks off may

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -103,12 +102,7 @@ func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report fun
 	if err != nil {
 		return nil, err
 	}
-	raw := RawValues(st.g)
-	st.candidates = nil
-	for _, plan := range plans {
-		_, crosses := plan.CrossesRaw(raw)
-		st.candidates = append(st.candidates, scheduler.Candidate{Name: nameOf(plan, st.candidates), Plan: plan, Raw: crosses})
-	}
+	st.candidates = scheduler.Candidates(plans, RawValues(st.g))
 	st.fixed = fixedPlans(p)
 	st.profiled = map[partition.HostID]time.Duration{}
 	for _, pr := range profiles {
@@ -135,17 +129,10 @@ func (a *Agent) candidates(ctx context.Context, st *stream, p partition.Problem,
 	if err := partition.Validate(p); err != nil {
 		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: err}
 	}
-	plans := partition.Candidates(p, RawValues(st.g), nil, candidatesKept)
-	for _, f := range fixedPlans(p) {
-		if f.Infeasible == "" && !slices.ContainsFunc(plans, f.Plan.Equal) {
-			plans = append(plans, f.Plan)
-		}
+	plans, err := scheduler.Plans(p, RawValues(st.g), candidatesKept)
+	if err != nil {
+		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Unavailable, Err: err}
 	}
-	alone := slices.IndexFunc(plans, func(plan partition.Plan) bool { return len(plan.Path) == 1 })
-	if alone < 0 {
-		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Unavailable, Err: errors.New("this host cannot run the network alone")}
-	}
-	plans[0], plans[alone] = plans[alone], plans[0]
 	report(progress{Host: a.cfg.ID, What: fmt.Sprintf("segments of %d plans", len(plans))})
 	if err := a.timePlans(ctx, st.g, p, plans, st.request.Runs); err != nil {
 		return nil, err
@@ -155,22 +142,6 @@ func (a *Agent) candidates(ctx context.Context, st *stream, p partition.Problem,
 		plans[i].Strategy = "cleave"
 	}
 	return plans, nil
-}
-
-// nameOf says in a few words what a plan does, unlike the others' names.
-func nameOf(plan partition.Plan, others []scheduler.Candidate) string {
-	var parts []string
-	for _, st := range plan.Stages {
-		if len(st.Ops) > 0 {
-			parts = append(parts, fmt.Sprintf("%s:%s", st.Host, partition.SetKey(st.Ops)))
-		}
-	}
-	name := strings.Join(parts, "+")
-	base := name
-	for n := 2; slices.ContainsFunc(others, func(c scheduler.Candidate) bool { return c.Name == name }); n++ {
-		name = fmt.Sprintf("%s#%d", base, n)
-	}
-	return name
 }
 
 // measureNewcomer measures streams anew with a host that they do not know.

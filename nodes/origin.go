@@ -12,6 +12,7 @@ import (
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 )
 
@@ -151,7 +152,7 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 	if len(list) == 0 {
 		return &Error{Op: "plan", Node: a.cfg.ID, Kind: Unavailable, Err: errors.New("no plan is possible with the hosts and links at hand")}
 	}
-	for _, s := range singleHost() {
+	for _, s := range scheduler.SingleHost() {
 		if plan, err := s.Strategy(p); err == nil && !slices.ContainsFunc(list, plan.Equal) {
 			list = append(list, plan)
 		}
@@ -184,7 +185,7 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 // fixedPlans are the plans of the single-host strategies.
 func fixedPlans(p partition.Problem) []FixedPlan {
 	var out []FixedPlan
-	for _, s := range singleHost() {
+	for _, s := range scheduler.SingleHost() {
 		plan, err := s.Strategy(p)
 		f := FixedPlan{Strategy: s.Name, Plan: plan}
 		if err != nil {
@@ -193,13 +194,6 @@ func fixedPlans(p partition.Problem) []FixedPlan {
 		out = append(out, f)
 	}
 	return out
-}
-
-// singleHost lists the strategies that run everything on one host.
-func singleHost() []partition.NamedStrategy {
-	return slices.DeleteFunc(partition.Strategies(), func(s partition.NamedStrategy) bool {
-		return s.Name != "device-only" && s.Name != "edge-only" && s.Name != "cloud-only"
-	})
 }
 
 // working counts the hosts that run ops.

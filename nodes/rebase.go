@@ -28,7 +28,7 @@ func (s *steering) rebase(model models.Digest, known []Profile) {
 			continue
 		}
 		for _, p := range moved {
-			delete(s.loads, p.Host)
+			s.loads.Forget(p.Host)
 			told = append(told, scheduler.LoadChanged{Host: p.Host, Factor: 1})
 		}
 		st.renewing = true

@@ -51,20 +51,13 @@ func (a *Agent) runBy(ctx context.Context, b begun, input Values) (Values, []Hos
 		return nil, nil, err
 	}
 	j.epoch = uint64(b.choice.Epoch)
-	j.patience = patienceBase + patienceFactor*b.choice.Predicted
+	j.patience = scheduler.Patience(b.choice.Predicted)
 	j.elsewhere = func(failed partition.HostID) []step { return a.steering.elsewhere(b.st, b.r, failed) }
 	for id, t := range input {
 		j.values[id] = t
 	}
 	return a.execute(ctx, j)
 }
-
-// A host that has not answered after so long beyond what was predicted is
-// given up: the rest of the request runs elsewhere.
-const (
-	patienceBase   = 300 * time.Millisecond
-	patienceFactor = 3
-)
 
 // begin chooses the plan of a request.
 func (s *steering) begin(id scheduler.StreamID) (begun, error) {
@@ -184,7 +177,7 @@ func (a *Agent) learned(report InferReport) []scheduler.Event {
 // when a transfer of late says something about it.
 func (a *Agent) passive(host partition.HostID) (scheduler.LinkMeasured, bool) {
 	est, ok := a.net.Links()[host]
-	if !ok || est.Out.Doubtful {
+	if !ok {
 		return scheduler.LinkMeasured{}, false
 	}
 	a.mu.Lock()
@@ -194,23 +187,14 @@ func (a *Agent) passive(host partition.HostID) (scheduler.LinkMeasured, bool) {
 	if !ok {
 		return scheduler.LinkMeasured{}, false
 	}
-	if out := est.Out; out.Rate > 0 && out.Age < freshTransfer && (!out.LowerBoundOnly || out.Rate > m.Out.Rate) {
-		m.Out.Rate, m.Rel = out.Rate, out.Spread
+	news, ok := measured(a.cfg.ID, m).Refreshed(est)
+	if !ok {
+		return scheduler.LinkMeasured{}, false
 	}
-	if in := est.In; in.Rate > 0 && in.Age < freshTransfer && (!in.LowerBoundOnly || in.Rate > m.In.Rate) {
-		m.In.Rate = in.Rate
-	}
-	if rtt := est.Out.RTT; rtt > 0 {
-		m.Out.Latency, m.In.Latency = rtt/2, rtt/2
-	}
-	m.at = time.Now()
+	m.Out, m.In, m.Rel, m.at = news.Out, news.In, news.Rel, time.Now()
 	a.links[key] = m
-	return measured(a.cfg.ID, m), true
+	return news, true
 }
-
-// freshTransfer is how old a transfer may be to say something of the link of
-// this request.
-const freshTransfer = 2 * time.Second
 
 // loadNews compares what hosts took with what was predicted. It says nothing
 // while the predictions are being made anew. s.mu is held.
@@ -218,37 +202,21 @@ func (s *steering) loadNews(st *stream, r *running, report InferReport) []schedu
 	if st.renewing {
 		return nil
 	}
-	var events []scheduler.Event
-	plan := st.present(r)
+	var ran []scheduler.Ran
 	for _, h := range report.Hosts {
 		if h.Fallback != "" {
-			return nil
+			break
 		}
-		for _, stage := range plan.Stages {
-			if stage.Host != h.Host || stage.Compute < time.Millisecond {
-				continue
-			}
-			l := s.loads[h.Host]
-			if l == nil {
-				l = &load{factor: 1, told: 1}
-				s.loads[h.Host] = l
-			}
-			seen := float64(h.Queue+h.Compute) / float64(stage.Compute)
-			l.factor += loadSmoothing * (min(seen, 2*l.factor) - l.factor) // one slow run is no load
-			if l.factor > l.told*(1+loadNews) || l.factor < l.told/(1+loadNews) {
-				l.told = l.factor
-				events = append(events, scheduler.LoadChanged{Host: h.Host, Factor: l.factor})
-			}
-		}
+		ran = append(ran, scheduler.Ran{Host: h.Host, Took: h.Queue + h.Compute})
 	}
-	return events
+	return s.loads.Observe(st.present(r), ran)
 }
 
 // forgetLoad starts anew with a host that has come back.
 func (s *steering) forgetLoad(host partition.HostID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.loads, host)
+	s.loads.Forget(host)
 }
 
 // elsewhere finds another host that has the rest of a request ready: what a
@@ -256,20 +224,11 @@ func (s *steering) forgetLoad(host partition.HostID) {
 func (s *steering) elsewhere(st *stream, r *running, failed partition.HostID) []step {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(r.ad.steps) < 2 {
-		return nil
-	}
-	var behind []Span
-	for _, step := range r.ad.steps[1:] {
-		behind = append(behind, step.Ops...)
-	}
-	want := merged(behind)
 	for _, other := range st.epochs {
-		if other == r || other.draining || !other.ready || len(other.ad.steps) != 2 {
+		if other == r || other.draining || !other.ready || !scheduler.Replaces(other.plan, r.plan, failed) {
 			continue
 		}
-		next := other.ad.steps[1]
-		if next.Host != failed && slices.Equal(merged(next.Ops), want) && s.a.alive(next.Host) {
+		if next := other.ad.steps[1]; s.a.alive(next.Host) {
 			return []step{r.ad.steps[0], next}
 		}
 	}

@@ -23,7 +23,7 @@ type steering struct {
 	closed  bool
 	core    *scheduler.Scheduler
 	streams map[scheduler.StreamID]*stream
-	loads   map[partition.HostID]*load
+	loads   scheduler.Loads
 	// checking are the hosts of which it is being found out whether they are there.
 	checking map[partition.HostID]bool
 	sniffed  map[partition.HostID]time.Time // when a link was last probed for its round trips
@@ -58,20 +58,12 @@ type running struct {
 	draining bool
 }
 
-// load follows how much longer than profiled a host takes.
-type load struct {
-	factor float64 // smoothed
-	told   float64 // to the scheduler
-}
-
 const (
-	staleLink     = 30 * time.Second // transfers refresh links that are in use
-	firstRuns     = 2                // of an epoch, on cold sessions: they say nothing of its speed
-	tick          = time.Second
-	switchesKept  = 64
-	warmTimeout   = 60 * time.Second
-	loadSmoothing = 0.15
-	loadNews      = 0.2 // a change of the factor by this share is told
+	staleLink    = 30 * time.Second // transfers refresh links that are in use
+	firstRuns    = 2                // of an epoch, on cold sessions: they say nothing of its speed
+	tick         = time.Second
+	switchesKept = 64
+	warmTimeout  = 60 * time.Second
 )
 
 func newSteering(a *Agent) (*steering, error) {
@@ -80,7 +72,7 @@ func newSteering(a *Agent) (*steering, error) {
 		return nil, err
 	}
 	s := &steering{a: a, core: core, streams: map[scheduler.StreamID]*stream{},
-		loads: map[partition.HostID]*load{}, checking: map[partition.HostID]bool{}, sniffed: map[partition.HostID]time.Time{}, changed: make(chan struct{})}
+		checking: map[partition.HostID]bool{}, sniffed: map[partition.HostID]time.Time{}, changed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -228,16 +220,13 @@ func (s *steering) warm(g *models.Graph, r *running, lease func(partition.HostID
 // the most demanding of the stream's plans keeps it busy, for one request
 // after the other. s.mu is held.
 func (s *steering) leaseFor(st *stream) func(partition.HostID) *scheduler.Lease {
-	shares := map[partition.HostID]float64{}
+	var plans []partition.Plan
 	for _, r := range st.epochs {
-		if r.draining || r.plan.Total <= 0 {
-			continue
-		}
-		for _, stage := range r.plan.Stages {
-			share := float64(stage.Compute) / float64(r.plan.Total)
-			shares[stage.Host] = max(shares[stage.Host], share)
+		if !r.draining {
+			plans = append(plans, r.plan)
 		}
 	}
+	shares := scheduler.Shares(plans)
 	return func(h partition.HostID) *scheduler.Lease {
 		share, ok := shares[h]
 		if !ok || h == s.a.cfg.ID {
@@ -256,7 +245,7 @@ func (s *steering) sniff() {
 		m, ok := s.a.links[linkKey{s.a.cfg.ID, host}]
 		s.a.mu.Unlock()
 		was, is := m.Out.Latency+m.In.Latency, est.Out.RTT
-		if !ok || is <= 0 || (was-is).Abs() < sniffLeast || (is < 2*was && was < 2*is) || !s.a.alive(host) {
+		if !ok || !scheduler.Moved(was, is) || !s.a.alive(host) {
 			continue
 		}
 		s.mu.Lock()
@@ -270,7 +259,6 @@ func (s *steering) sniff() {
 
 const (
 	sniffEvery = 300 * time.Millisecond
-	sniffLeast = 4 * time.Millisecond // less may be software
 	sniffPause = 5 * time.Second
 )
 

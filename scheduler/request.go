@@ -1,0 +1,148 @@
+package scheduler
+
+import (
+	"slices"
+	"time"
+
+	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
+)
+
+// What an origin decides about single requests and learns from them, apart from
+// the choice of the plan. All of it is pure, so that agents and simulated ones
+// share it.
+
+// Patience is how long the next host may take for a request of which the whole
+// was predicted to take so long: after that it is given up and the rest runs
+// elsewhere.
+func Patience(predicted time.Duration) time.Duration {
+	return 300*time.Millisecond + 3*predicted
+}
+
+// margin is kept besides for the answer's way back and for what was not
+// foreseen; of short deadlines a tenth.
+const margin = 100 * time.Millisecond
+
+// Reserve is the time before a request's deadline to keep for finishing it
+// locally, which needs rest, when so much is left: at most half of it.
+func Reserve(rest, left time.Duration) time.Duration {
+	return min(min(margin, left/10)+rest, left/2)
+}
+
+// Replaces reports whether a plan of two hosts can take over what comes behind
+// the first host of another plan, without the host that failed.
+func Replaces(other, p partition.Plan, failed partition.HostID) bool {
+	if len(p.Stages) < 2 || len(other.Stages) != 2 || other.Stages[1].Host == failed {
+		return false
+	}
+	var behind []int
+	for _, st := range p.Stages[1:] {
+		behind = append(behind, st.Ops...)
+	}
+	return partition.SetKey(behind) == partition.SetKey(other.Stages[1].Ops)
+}
+
+// Shares is what a stream asks of each host: the share of its time that the most
+// demanding of the stream's plans keeps it busy, for one request after the other.
+func Shares(plans []partition.Plan) map[partition.HostID]float64 {
+	shares := map[partition.HostID]float64{}
+	for _, p := range plans {
+		if p.Total <= 0 {
+			continue
+		}
+		for _, stage := range p.Stages {
+			shares[stage.Host] = max(shares[stage.Host], float64(stage.Compute)/float64(p.Total))
+		}
+	}
+	return shares
+}
+
+// Refreshed is the measurement with what transfers since have shown; false where
+// they say nothing certain.
+func (m LinkMeasured) Refreshed(by transport.Links) (LinkMeasured, bool) {
+	if by.Out.Doubtful {
+		return m, false
+	}
+	if out := by.Out; out.Rate > 0 && out.Age < freshTransfer && (!out.LowerBoundOnly || out.Rate > m.Out.Rate) {
+		m.Out.Rate, m.Rel = out.Rate, out.Spread
+	}
+	if in := by.In; in.Rate > 0 && in.Age < freshTransfer && (!in.LowerBoundOnly || in.Rate > m.In.Rate) {
+		m.In.Rate = in.Rate
+	}
+	if rtt := by.Out.RTT; rtt > 0 {
+		m.Out.Latency, m.In.Latency = rtt/2, rtt/2
+	}
+	return m, true
+}
+
+// freshTransfer is how old a transfer may be to say something of the link of
+// this request.
+const freshTransfer = 2 * time.Second
+
+// Moved reports whether a round trip shows that a link is not the one that was
+// measured: it is much longer or shorter.
+func Moved(was, is time.Duration) bool {
+	return is > 0 && (was-is).Abs() >= movedLeast && (is >= 2*was || was >= 2*is)
+}
+
+const movedLeast = 4 * time.Millisecond // less may be software
+
+// Ran is what a host took for its part of a request, its queue included.
+type Ran struct {
+	Host partition.HostID
+	Took time.Duration
+}
+
+// Loads follows how many times longer than profiled hosts take. The zero value
+// knows of none.
+type Loads struct {
+	of []load
+}
+
+type load struct {
+	host   partition.HostID
+	factor float64 // smoothed
+	told   float64 // to the scheduler
+}
+
+const (
+	loadSmoothing = 0.15
+	loadNews      = 0.2              // a change of the factor by this share is told
+	loadLeast     = time.Millisecond // stages that take less say more of the timer
+)
+
+// Observe compares what hosts took with what the plan says, and returns the
+// factors that have changed.
+func (l *Loads) Observe(p partition.Plan, ran []Ran) []Event {
+	var events []Event
+	for _, r := range ran {
+		for _, stage := range p.Stages {
+			if stage.Host != r.Host || stage.Compute < loadLeast {
+				continue
+			}
+			h := l.load(r.Host)
+			seen := float64(r.Took) / float64(stage.Compute)
+			h.factor += loadSmoothing * (min(seen, 2*h.factor) - h.factor) // one slow run is no load
+			if h.factor > h.told*(1+loadNews) || h.factor < h.told/(1+loadNews) {
+				h.told = h.factor
+				events = append(events, LoadChanged{Host: r.Host, Factor: h.factor})
+			}
+		}
+	}
+	return events
+}
+
+func (l *Loads) load(host partition.HostID) *load {
+	for i := range l.of {
+		if l.of[i].host == host {
+			return &l.of[i]
+		}
+	}
+	l.of = append(l.of, load{host, 1, 1})
+	return &l.of[len(l.of)-1]
+}
+
+// Forget starts anew with a host.
+func (l *Loads) Forget(host partition.HostID) {
+	l.of = slices.DeleteFunc(l.of, func(h load) bool { return h.host == host })
+}
