@@ -41,7 +41,8 @@ var layers = []rule{
 	{"transport", "transport/wire partition models/tensor"},
 	{"transport/wire", ""},
 	{"transport/identity", "transport partition models/tensor"},
-	{"transport/...", "./... transport transport/identity transport/wire partition models/tensor"},
+	{"transport/endpoint", "transport transport/wire partition models/tensor"},
+	{"transport/...", "./... transport transport/endpoint transport/identity transport/wire partition models/tensor"},
 
 	{"partition", "models models/tensor"},
 

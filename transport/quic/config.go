@@ -2,11 +2,11 @@ package quic
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"time"
 
 	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/endpoint"
 	"github.com/cleaveml/cleave/transport/identity"
 )
 
@@ -49,38 +49,26 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	fail := func(format string, args ...any) (Config, error) {
-		return c, &transport.Error{Op: "listen", Kind: transport.BadConfig, Err: fmt.Errorf(format, args...)}
-	}
 	if c.Identity.ID == "" {
 		return c, &transport.Error{Op: "listen", Kind: transport.BadConfig, Err: errors.New("Config.Identity is missing")}
-	}
-	if err := c.Limits.Validate(); err != nil {
-		return c, err
-	}
-	if c.DialTimeout < 0 || c.IdleTimeout < 0 || c.Grace < 0 || c.Streams < 0 {
-		return fail("timeouts and Streams cannot be negative")
 	}
 	if c.Addr == "" {
 		c.Addr = ":0"
 	}
-	if c.Version == 0 {
-		c.Version = transport.ProtocolVersion
+	e, err := c.endpoint("").WithDefaults()
+	if err != nil {
+		return c, err
 	}
-	if c.DialTimeout == 0 {
-		c.DialTimeout = 5 * time.Second
-	}
-	if c.IdleTimeout == 0 {
-		c.IdleTimeout = 3 * time.Second
-	}
-	if c.Streams == 0 {
-		c.Streams = 256
-	}
-	if c.Grace == 0 {
-		c.Grace = 2 * time.Second
-	}
-	if c.Observe == nil {
-		c.Observe = func(transport.Event) {}
-	}
+	c.Observe, c.Version, c.Streams = e.Observe, e.Version, e.Streams
+	c.DialTimeout, c.IdleTimeout, c.Grace = e.DialTimeout, e.IdleTimeout, e.Grace
 	return c, nil
+}
+
+// endpoint is the part that is not about QUIC.
+func (c Config) endpoint(addr string) endpoint.Config {
+	return endpoint.Config{
+		ID: c.Identity.ID, Role: c.Identity.Role, Addr: addr, Handler: c.Handler, Datagram: c.Datagram, Observe: c.Observe,
+		Version: c.Version, Build: c.Build, Limits: c.Limits,
+		DialTimeout: c.DialTimeout, IdleTimeout: c.IdleTimeout, Streams: c.Streams, Grace: c.Grace,
+	}
 }

@@ -1,7 +1,6 @@
 package quic
 
 import (
-	"context"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -25,11 +24,14 @@ type network struct {
 
 type host struct {
 	*Endpoint
+	who    identity.Identity
 	hidden bool
 	dead   *atomic.Bool
 }
 
 func (h *host) Kill() { h.dead.Store(true) }
+
+func (h *host) Address() string { return h.Addr().String() }
 
 // mortal loses every packet once it is dead.
 type mortal struct {
@@ -81,13 +83,16 @@ func (n *network) identity(t testing.TB, id partition.HostID, ca int, role trans
 func (n *network) host(t *testing.T, id partition.HostID, o transporttest.Options) transporttest.Host {
 	t.Helper()
 	dead := &atomic.Bool{}
-	cfg := Config{Addr: "127.0.0.1:0", Handler: o.Handler, Observe: o.Observe, Version: o.Version, Limits: o.Limits,
+	cfg := Config{Addr: "127.0.0.1:0", Handler: o.Handler, Observe: o.Observe, Version: o.Version, Limits: o.Limits, Datagram: o.Datagram,
 		IdleTimeout: 500 * time.Millisecond, DialTimeout: 2 * time.Second, Grace: 50 * time.Millisecond,
 		WrapPacketConn: func(c net.PacketConn) net.PacketConn { return mortal{c, dead} }}
-	if o.Again {
+	if o.Again || o.Namesake {
 		for _, h := range n.hosts {
 			if h.ID() == id {
-				cfg.Addr, cfg.Identity = h.Addr().String(), h.cfg.Identity
+				cfg.Identity = h.who
+				if o.Again {
+					cfg.Addr = h.Address()
+				}
 			}
 		}
 	} else {
@@ -101,12 +106,15 @@ func (n *network) host(t *testing.T, id partition.HostID, o transporttest.Option
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{e, o.Hidden, dead}
+	h := &host{e, cfg.Identity, o.Hidden, dead}
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	if o.Namesake {
+		return h
+	}
 	for _, other := range n.hosts {
 		if !other.hidden {
 			e.SetAddress(other.ID(), other.Addr().String())
@@ -140,83 +148,4 @@ func TestBadConfig(t *testing.T) {
 			t.Errorf("%+v: %v", cfg, err)
 		}
 	}
-}
-
-// TestOneConnectionRemains: both hosts dial at the same time; in the end both
-// use the connection that the lesser name dialled, and the other is gone.
-func TestOneConnectionRemains(t *testing.T) {
-	n := newNetwork(t)
-	a, b := n.host(t, "a", transporttest.Options{}).(*host), n.host(t, "b", transporttest.Options{}).(*host)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	if err := a.connect("b", b.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.connect("a", a.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	for _, h := range []*host{a, b} {
-		for _, c := range h.open() {
-			if !c.keeps() {
-				select {
-				case <-c.qc.Context().Done():
-				case <-ctx.Done():
-					t.Fatalf("%s still has the connection that lost", h.ID())
-				}
-			}
-		}
-	}
-	fromA, err := a.conn(ctx, "b")
-	if err != nil || !fromA.dialed {
-		t.Errorf("a does not use the connection it dialled: %v", err)
-	}
-	fromB, err := b.conn(ctx, "a")
-	if err != nil || fromB.dialed {
-		t.Errorf("b does not use the connection that a dialled: %v", err)
-	}
-}
-
-// open lists the connections of a host.
-func (h *host) open() (out []*conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, p := range h.peers {
-		for c := range p.conns {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-// keeps reports whether this is the connection that should remain.
-func (c *conn) keeps() bool { return c.dialed == (c.e.ID() < c.peer.ID) }
-
-func TestWrongName(t *testing.T) {
-	n := newNetwork(t)
-	a, b := n.host(t, "a", transporttest.Options{}).(*host), n.host(t, "b", transporttest.Options{}).(*host)
-	a.SetAddress("c", b.Addr().String())
-	_, err := a.Conn(t.Context(), "c")
-	if transport.KindOf(err) != transport.Refused {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestNobodyAnswers(t *testing.T) {
-	n := newNetwork(t)
-	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	e, err := Listen(Config{Identity: n.identity(t, "a", 0, ""), Addr: "127.0.0.1:0", DialTimeout: 200 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	e.SetAddress("b", silent.LocalAddr().String())
-	_, err = e.Conn(t.Context(), "b")
-	if transport.KindOf(err) != transport.Unreachable {
-		t.Errorf("got %v", err)
-	}
-	t.Log(err)
 }

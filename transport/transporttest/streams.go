@@ -224,3 +224,72 @@ func measured(t *testing.T, host Factory) {
 		t.Errorf("links %+v: want rates and a round trip", l)
 	}
 }
+
+// brokenInFrame: a peer that ends in the midst of a frame leaves an error, no
+// short frame.
+func brokenInFrame(t *testing.T, host Factory) {
+	half := make(chan struct{}, 1)
+	b := host(t, "b", Options{})
+	a := host(t, "a", Options{Handler: func(ctx context.Context, _ transport.Peer, s transport.Stream) {
+		half <- struct{}{}
+		<-ctx.Done()
+	}})
+	s := open(t, b, "a")
+	send(t, s, zeros(10))
+	await(t, half, "the handler")
+	// Much more than windows hold: whoever closes does so within the frame.
+	sent := make(chan error, 1)
+	go func() { sent <- s.Send(context10s(t), zeros(64<<20)) }()
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantKind(t, await(t, sent, "the sender"), transport.Broken)
+	_, err := s.Receive(context10s(t))
+	wantKind(t, err, transport.Broken)
+}
+
+// slowReceiver: who does not read holds the sender up, and nothing is lost.
+func slowReceiver(t *testing.T, host Factory) {
+	const size = 48 << 20 // more than all windows and buffers
+	read, done := make(chan struct{}), make(chan error, 1)
+	handler := func(ctx context.Context, _ transport.Peer, s transport.Stream) {
+		<-read
+		f, err := s.Receive(ctx)
+		if err == nil {
+			if f.Payload() != 10 {
+				err = fmt.Errorf("the first frame has %d bytes", f.Payload())
+			}
+			f.Release()
+		}
+		if err == nil {
+			f, err = s.Receive(ctx)
+		}
+		if err == nil {
+			if f.Payload() != size {
+				err = fmt.Errorf("the second frame has %d bytes", f.Payload())
+			}
+			f.Release()
+		}
+		done <- err
+	}
+	a, _ := host(t, "a", Options{}), host(t, "b", Options{Handler: handler})
+	s := open(t, a, "b")
+	send(t, s, zeros(10))
+	sent := make(chan error, 1)
+	go func() { sent <- s.Send(context10s(t), zeros(size)) }()
+	// Another stream passes meanwhile: the connection is not held up.
+	other := open(t, a, "b")
+	send(t, other, zeros(10))
+	select {
+	case err := <-sent:
+		t.Errorf("%d bytes were sent to somebody who does not read: %v", size, err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(read)
+	if err := await(t, sent, "the sender"); err != nil {
+		t.Error(err)
+	}
+	if err := await(t, done, "the receiver"); err != nil {
+		t.Error(err)
+	}
+}

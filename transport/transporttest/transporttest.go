@@ -23,15 +23,29 @@ type Options struct {
 	Role    transport.Role   // "": Node
 	Hidden  bool             // others do not get its address
 	Again   bool             // takes the place, address included, of a host of this name that has ended
+	// Namesake: another process with the certificate of a host of this name, at
+	// an address of its own that nobody is told.
+	Namesake bool
+	Datagram func(transport.Peer, []byte)
 }
 
 // Host is an endpoint under test.
 type Host interface {
 	Conn(ctx context.Context, id partition.HostID) (transport.Conn, error)
+	Greeter
+	// Address is where the host listens.
+	Address() string
 	// Kill makes the host vanish from the network without a word.
 	Kill()
 	// Close ends the host in good order and waits for its goroutines.
 	Close() error
+}
+
+// Greeter is what membership needs of a host.
+type Greeter interface {
+	Greet(ctx context.Context, addr string) (transport.Peer, error)
+	SendDatagram(id partition.HostID, b []byte) error
+	SetAddress(id partition.HostID, addr string)
 }
 
 // Factory makes a host in one network with all that the same Factory made. It
@@ -65,6 +79,16 @@ func Run(t *testing.T, network func(t *testing.T) Factory) {
 		{"restart", restart},
 		{"transfers are measured", measured},
 		{"close ends handlers", closeEndsHandlers},
+		{"broken in a frame", brokenInFrame},
+		{"slow receiver", slowReceiver},
+		{"wrong name", wrongName},
+		{"nobody answers", nobodyAnswers},
+		{"datagram", datagram},
+		{"greet", greet},
+		{"name taken", nameTaken},
+		{"killed and back at the same address", func(t *testing.T, host Factory) { killedAndBack(t, host, true) }},
+		{"killed and back at another address", func(t *testing.T, host Factory) { killedAndBack(t, host, false) }},
+		{"probe", probe},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, network(t)) })
 	}

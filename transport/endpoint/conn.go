@@ -1,4 +1,4 @@
-package quic
+package endpoint
 
 import (
 	"context"
@@ -7,18 +7,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	quicgo "github.com/quic-go/quic-go"
-
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 )
 
 type hostID = partition.HostID
 
-// conn is one QUIC connection after its hello.
+// conn is one connection after its hello.
 type conn struct {
 	e        *Endpoint
-	qc       *quicgo.Conn
+	s        Session
 	peer     transport.Peer
 	dialed   bool   // by this host
 	instance uint64 // the peer's
@@ -49,9 +47,9 @@ func (c *conn) Close() error {
 	return nil
 }
 
-func (c *conn) close(code quicgo.ApplicationErrorCode, reason string) {
+func (c *conn) close(code CloseCode, reason string) {
 	c.ended.Store(true)
-	_ = c.qc.CloseWithError(code, reason) // it returns nil always
+	c.s.Close(code, reason)
 }
 
 func (c *conn) closedHere() bool { return c.ended.Load() }
@@ -66,17 +64,17 @@ func (c *conn) Open(ctx context.Context) (transport.Stream, error) {
 }
 
 func (c *conn) open(ctx context.Context) (*stream, error) {
-	qs, err := c.qc.OpenStreamSync(ctx)
+	raw, err := c.s.Open(ctx)
 	if err != nil {
-		return nil, failure("open stream", c.peer.ID, err)
+		return nil, c.e.failure("open stream", c.peer.ID, err)
 	}
-	return c.newStream(qs), nil
+	return c.newStream(raw), nil
 }
 
-func (c *conn) newStream(qs *quicgo.Stream) *stream {
+func (c *conn) newStream(raw Stream) *stream {
 	c.count(1)
-	return &stream{c: c, qs: qs,
-		w: transport.NewWriter(qs, c.e.cfg.Limits), r: transport.NewReader(qs, c.e.cfg.Limits, nil)}
+	return &stream{c: c, raw: raw,
+		w: transport.NewWriter(raw, c.e.cfg.Limits), r: transport.NewReader(raw, c.e.cfg.Limits, nil)}
 }
 
 func (c *conn) count(n int64) {
@@ -91,12 +89,12 @@ func (c *conn) count(n int64) {
 func (c *conn) serve() {
 	c.sampleRTT(time.Now())
 	for {
-		qs, err := c.qc.AcceptStream(context.Background()) // ends with the connection
+		raw, err := c.s.Accept(context.Background()) // ends with the connection
 		if err != nil {
 			c.e.unregister(c, err)
 			return
 		}
-		s := c.newStream(qs)
+		s := c.newStream(raw)
 		if !c.e.start(func() { c.handle(s) }) {
 			s.Cancel(transport.CancelUnwanted)
 		}
@@ -105,14 +103,14 @@ func (c *conn) serve() {
 
 // handle reads the first frame of a stream and passes it to who knows its kind.
 func (c *conn) handle(s *stream) {
-	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.qc.Context()))
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.s.Context()))
 	defer cancel(nil)
-	defer context.AfterFunc(c.qc.Context(), func() {
-		cancel(failure("serve", c.peer.ID, context.Cause(c.qc.Context())))
+	defer context.AfterFunc(c.s.Context(), func() {
+		cancel(c.e.failure("serve", c.peer.ID, context.Cause(c.s.Context())))
 	})()
-	defer context.AfterFunc(s.qs.Context(), func() {
-		if cause := context.Cause(s.qs.Context()); !s.closedSend.Load() {
-			cancel(failure("serve", c.peer.ID, cause))
+	defer context.AfterFunc(s.raw.Context(), func() {
+		if cause := context.Cause(s.raw.Context()); !s.closedSend.Load() {
+			cancel(c.e.failure("serve", c.peer.ID, cause))
 		}
 	})()
 	defer s.finish()
@@ -157,14 +155,14 @@ func (c *conn) retire(now bool) {
 				return
 			}
 			timer.Reset(c.e.cfg.Grace)
-		case <-c.qc.Context().Done():
+		case <-c.s.Context().Done():
 			return
 		}
 	}
 }
 
-func (c *conn) sampleRTT(now time.Time) quicgo.ConnectionStats {
-	stats := c.qc.ConnectionStats()
+func (c *conn) sampleRTT(now time.Time) Stats {
+	stats := c.s.Stats()
 	c.link.rtt(now, stats.LatestRTT)
 	return stats
 }

@@ -1,10 +1,9 @@
-package quic
+package endpoint
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -69,7 +68,7 @@ func (e *Endpoint) conn(ctx context.Context, id partition.HostID) (*conn, error)
 				return nil, d.err
 			}
 		case <-ctx.Done():
-			return nil, failure("dial", id, ctx.Err())
+			return nil, e.failure("dial", id, ctx.Err())
 		}
 	}
 }
@@ -84,7 +83,7 @@ func (e *Endpoint) liveOrDial(id partition.HostID) (*conn, *dial, error) {
 	switch {
 	case e.closed:
 		return unreachable("this endpoint is closed")
-	case p.live != nil && p.live.qc.Context().Err() == nil:
+	case p.live != nil && p.live.s.Context().Err() == nil:
 		return p.live, nil, nil
 	case p.dial != nil:
 		return nil, p.dial, nil
@@ -114,21 +113,17 @@ func (e *Endpoint) connect(id partition.HostID, addr string) error {
 
 // dial is connect to any node where id is empty.
 func (e *Endpoint) dial(ctx context.Context, id partition.HostID, addr string) (*conn, error) {
-	at, err := net.ResolveUDPAddr("udp", addr)
-	if err != nil {
-		return nil, &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable, Err: err}
-	}
 	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, e.cfg.DialTimeout)
 	defer cancel()
-	c, err := e.introduce(ctx, id, at)
+	c, err := e.introduce(ctx, id, addr)
 	if err == nil {
 		err = e.admit(ctx, c)
 	}
 	if err == nil {
 		return c, nil
 	}
-	err = failure("dial", id, err)
+	err = e.failure("dial", id, err)
 	var typed *transport.Error
 	if asked.Err() == nil && errors.As(err, &typed) && (typed.Kind == transport.Timeout || typed.Kind == transport.Broken || typed.Kind == transport.Cancelled) {
 		err = &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable,
@@ -170,7 +165,7 @@ func (e *Endpoint) liveAt(addr string) *conn {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, p := range e.peers {
-		if p.addr == addr && p.live != nil && p.live.qc.Context().Err() == nil && p.live.peer.Role == transport.Node {
+		if p.addr == addr && p.live != nil && p.live.s.Context().Err() == nil && p.live.peer.Role == transport.Node {
 			return p.live
 		}
 	}
@@ -190,7 +185,7 @@ func (e *Endpoint) admit(ctx context.Context, c *conn) error {
 		}
 		if old.answers(ctx) {
 			err := nameTaken(c.peer.ID, old.peer.Addr)
-			return e.refuse(c.qc, codeRefused, transport.Refused, c.peer.ID, err, err)
+			return e.refuse(c.s, codeRefused, transport.Refused, c.peer.ID, err, err)
 		}
 		dead = old
 	}
@@ -211,7 +206,7 @@ func (e *Endpoint) register(c, dead *conn) (other *conn) {
 	old := p.live
 	// Several processes may ask with one client's certificate: each is served.
 	client := c.peer.Role == transport.Client
-	if !client && old != nil && old != dead && old.instance != c.instance && old.qc.Context().Err() == nil {
+	if !client && old != nil && old != dead && old.instance != c.instance && old.s.Context().Err() == nil {
 		e.mu.Unlock()
 		return old
 	}
@@ -245,7 +240,7 @@ func (e *Endpoint) register(c, dead *conn) (other *conn) {
 // when both dialled at the same time the one dialled by the lesser name does.
 func (e *Endpoint) replaces(c, old *conn) bool {
 	switch {
-	case old.qc.Context().Err() != nil, old.instance != c.instance, old.dialed == c.dialed:
+	case old.s.Context().Err() != nil, old.instance != c.instance, old.dialed == c.dialed:
 		return true
 	case c.since.Sub(old.since) > 2*e.cfg.DialTimeout:
 		return true
@@ -263,7 +258,7 @@ func (e *Endpoint) unregister(c *conn, cause error) {
 	if down {
 		p.live = nil
 		for other := range p.conns {
-			if other.qc.Context().Err() == nil {
+			if other.s.Context().Err() == nil {
 				p.live, down = other, false
 			}
 		}
@@ -275,7 +270,7 @@ func (e *Endpoint) unregister(c *conn, cause error) {
 	if e.ctx.Err() != nil || c.closedHere() {
 		cause = nil
 	}
-	e.cfg.Observe(transport.PeerDown{Peer: c.peer, Err: failure("connection", c.peer.ID, cause)})
+	e.cfg.Observe(transport.PeerDown{Peer: c.peer, Err: e.failure("connection", c.peer.ID, cause)})
 }
 
 // link holds the estimates of both directions.

@@ -1,4 +1,4 @@
-package quic
+package endpoint
 
 import (
 	"context"
@@ -46,7 +46,7 @@ func (e *Endpoint) SendDatagram(id partition.HostID, b []byte) error {
 		c = p.live
 	}
 	e.mu.Unlock()
-	if c == nil || c.qc.Context().Err() != nil {
+	if c == nil || c.s.Context().Err() != nil {
 		return &transport.Error{Op: "send datagram", Peer: id, Kind: transport.Unreachable, Err: errors.New("no connection")}
 	}
 	c.post(append([]byte{datagramBytes}, b...))
@@ -67,8 +67,8 @@ func (c *conn) sendDatagrams() {
 	for {
 		select {
 		case b := <-c.outbox:
-			_ = c.qc.SendDatagram(b) // a datagram may be lost
-		case <-c.qc.Context().Done():
+			_ = c.s.SendDatagram(b) // a datagram may be lost
+		case <-c.s.Context().Done():
 			return
 		}
 	}
@@ -77,7 +77,7 @@ func (c *conn) sendDatagrams() {
 // receiveDatagrams passes datagrams of nodes on until the connection ends.
 func (c *conn) receiveDatagrams() {
 	for {
-		b, err := c.qc.ReceiveDatagram(context.Background()) // ends with the connection
+		b, err := c.s.ReceiveDatagram(context.Background()) // ends with the connection
 		if err != nil {
 			return
 		}
@@ -98,7 +98,7 @@ func (c *conn) answers(ctx context.Context) bool {
 	check, end := time.NewTicker(answerCheck), time.NewTimer(answerTime)
 	defer check.Stop()
 	defer end.Stop()
-	before, heard := c.qc.ConnectionStats().PacketsReceived, false
+	before, heard := c.s.Stats().Received, false
 	for i := 0; ; i++ {
 		if i%4 == 0 { // it or its acknowledgement may be lost
 			c.post(nudge)
@@ -108,10 +108,10 @@ func (c *conn) answers(ctx context.Context) bool {
 			if heard { // and it was no reset, which had ended the connection
 				return true
 			}
-			heard = c.qc.ConnectionStats().PacketsReceived > before
+			heard = c.s.Stats().Received > before
 		case <-end.C:
 			return false
-		case <-c.qc.Context().Done():
+		case <-c.s.Context().Done():
 			return false
 		case <-ctx.Done():
 			return true

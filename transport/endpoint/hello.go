@@ -1,16 +1,12 @@
-package quic
+package endpoint
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
-	quicgo "github.com/quic-go/quic-go"
-
 	"github.com/cleaveml/cleave/transport"
-	"github.com/cleaveml/cleave/transport/identity"
 	"github.com/cleaveml/cleave/transport/wire"
 )
 
@@ -22,7 +18,7 @@ var helloLimits = transport.Limits{Header: 4 << 10, Payload: 1, Tensors: 1}
 func (e *Endpoint) hello() *transport.Frame {
 	f := transport.NewFrame(kindHello)
 	f.Header.ProtocolVersion = e.cfg.Version
-	f.Header.Hello = &wire.Hello{Host: string(e.ID()), Role: string(e.cfg.Identity.Role),
+	f.Header.Hello = &wire.Hello{Host: string(e.ID()), Role: string(e.cfg.Role),
 		Build: e.cfg.Build, Instance: e.instance}
 	return f
 }
@@ -30,27 +26,27 @@ func (e *Endpoint) hello() *transport.Frame {
 // introduce dials a host, any node where id is empty, and says hello. That is
 // also the first use of the connection, where a certificate that the peer did
 // not accept shows.
-func (e *Endpoint) introduce(ctx context.Context, id hostID, at net.Addr) (*conn, error) {
-	qc, err := e.tr.Dial(ctx, at, dialTLS(e.cfg.Identity, id), e.quicConfig())
+func (e *Endpoint) introduce(ctx context.Context, id hostID, addr string) (*conn, error) {
+	session, err := e.carrier.Dial(ctx, addr, id)
 	if err != nil {
 		return nil, err
 	}
-	s, err := qc.OpenStreamSync(ctx)
+	s, err := session.Open(ctx)
 	if err != nil {
-		return nil, abandon(qc, err)
+		return nil, abandon(session, err)
 	}
 	defer context.AfterFunc(ctx, func() { s.CancelRead(0); s.CancelWrite(0) })()
 	if _, err := transport.NewWriter(s, helloLimits).Write(e.hello()); err != nil {
-		return nil, abandon(qc, first(ctx, err))
+		return nil, abandon(session, first(ctx, err))
 	}
 	if err := s.Close(); err != nil {
-		return nil, abandon(qc, first(ctx, err))
+		return nil, abandon(session, first(ctx, err))
 	}
 	f, err := transport.NewReader(s, helloLimits, nil).Read()
 	if err != nil {
-		return nil, abandon(qc, first(ctx, err))
+		return nil, abandon(session, first(ctx, err))
 	}
-	return e.meet(qc, f, true)
+	return e.meet(session, f, true)
 }
 
 // first prefers the context's error over what it caused.
@@ -61,57 +57,56 @@ func first(ctx context.Context, err error) error {
 	return err
 }
 
-func abandon(qc *quicgo.Conn, err error) error {
-	_ = qc.CloseWithError(codeClosing, "")
+func abandon(session Session, err error) error {
+	session.Close(codeClosing, "")
 	return err
 }
 
 // meet checks the peer's hello against its certificate and our version.
-func (e *Endpoint) meet(qc *quicgo.Conn, f *transport.Frame, dialed bool) (*conn, error) {
+func (e *Endpoint) meet(session Session, f *transport.Frame, dialed bool) (*conn, error) {
 	defer f.Release()
-	id, role, err := identity.Name(qc.ConnectionState().TLS.PeerCertificates[0])
+	peer, err := session.Peer()
+	id, role := peer.ID, peer.Role
 	if err != nil {
-		return nil, e.refuse(qc, codeRefused, transport.Refused, id, err, err)
+		return nil, e.refuse(session, codeRefused, transport.Refused, id, err, err)
 	}
 	if theirs := f.Header.ProtocolVersion; theirs != e.cfg.Version {
-		return nil, e.refuse(qc, codeVersion, transport.Version, id, versionsDiffer(e.cfg.Version, theirs), versionsDiffer(theirs, e.cfg.Version))
+		return nil, e.refuse(session, codeVersion, transport.Version, id, versionsDiffer(e.cfg.Version, theirs), versionsDiffer(theirs, e.cfg.Version))
 	}
 	h := f.Header.Hello
 	if f.Header.Kind != kindHello || h == nil {
 		err := errors.New("the first frame of a connection must be a hello")
-		return nil, e.refuse(qc, codeProtocol, transport.Protocol, id, err, err)
+		return nil, e.refuse(session, codeProtocol, transport.Protocol, id, err, err)
 	}
 	if h.Host != string(id) || h.Role != string(role) {
 		err := fmt.Errorf("calls itself %.63q, but the certificate says %q", h.Host, id)
-		return nil, e.refuse(qc, codeRefused, transport.Refused, id, err, err)
+		return nil, e.refuse(session, codeRefused, transport.Refused, id, err, err)
 	}
 	if id == e.ID() {
 		if h.Instance == e.instance {
-			return nil, e.refuse(qc, codeSelf, transport.Refused, id, errSelf, errSelf)
+			return nil, e.refuse(session, codeSelf, transport.Refused, id, errSelf, errSelf)
 		}
-		err := nameTaken(id, e.Addr().String())
-		return nil, e.refuse(qc, codeRefused, transport.Refused, id, err, err)
+		err := nameTaken(id, e.cfg.Addr)
+		return nil, e.refuse(session, codeRefused, transport.Refused, id, err, err)
 	}
-	now := time.Now()
-	c := &conn{
-		e: e, qc: qc, dialed: dialed, instance: h.Instance, since: now,
-		peer:   transport.Peer{ID: id, Role: role, Build: h.Build, Addr: qc.RemoteAddr().String()},
+	peer.Build = h.Build
+	return &conn{
+		e: e, s: session, dialed: dialed, instance: h.Instance, since: time.Now(), peer: peer,
 		active: make(chan struct{}, 1), outbox: make(chan []byte, outboxLength),
-	}
-	return c, nil
+	}, nil
 }
 
 // refuse closes a connection with a reason for the peer and returns ours.
-func (e *Endpoint) refuse(qc *quicgo.Conn, code quicgo.ApplicationErrorCode, kind transport.Kind, id hostID, ours, theirs error) error {
-	_ = qc.CloseWithError(code, theirs.Error())
+func (e *Endpoint) refuse(session Session, code CloseCode, kind transport.Kind, id hostID, ours, theirs error) error {
+	session.Close(code, theirs.Error())
 	return &transport.Error{Op: "hello", Peer: id, Kind: kind, Err: ours}
 }
 
 // welcome answers the hello of whoever dialled in.
-func (e *Endpoint) welcome(qc *quicgo.Conn) {
+func (e *Endpoint) welcome(session Session) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.DialTimeout)
 	defer cancel()
-	c, s, err := e.greeted(ctx, qc)
+	c, s, err := e.greeted(ctx, session)
 	if err == nil {
 		// Known here before the peer hears of it: what it opens next is served.
 		err = e.admit(ctx, c)
@@ -125,18 +120,19 @@ func (e *Endpoint) welcome(qc *quicgo.Conn) {
 			return
 		}
 	}
-	_ = qc.CloseWithError(codeClosing, "")
-	err = failure("accept", "", first(ctx, err))
+	session.Close(codeClosing, "")
+	err = e.failure("accept", "", first(ctx, err))
 	if errors.Is(err, errSelf) {
 		return // the dialling half of this host says it
 	}
 	if kind := transport.KindOf(err); kind == transport.Version || kind == transport.Refused || kind == transport.Protocol {
-		e.cfg.Observe(transport.PeerRefused{Addr: qc.RemoteAddr().String(), Err: err})
+		peer, _ := session.Peer() // its address is known in any case
+		e.cfg.Observe(transport.PeerRefused{Addr: peer.Addr, Err: err})
 	}
 }
 
-func (e *Endpoint) greeted(ctx context.Context, qc *quicgo.Conn) (*conn, *quicgo.Stream, error) {
-	s, err := qc.AcceptStream(ctx)
+func (e *Endpoint) greeted(ctx context.Context, session Session) (*conn, Stream, error) {
+	s, err := session.Accept(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,6 +141,6 @@ func (e *Endpoint) greeted(ctx context.Context, qc *quicgo.Conn) (*conn, *quicgo
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := e.meet(qc, f, false)
+	c, err := e.meet(session, f, false)
 	return c, s, err
 }

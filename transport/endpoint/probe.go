@@ -1,4 +1,4 @@
-package quic
+package endpoint
 
 import (
 	"context"
@@ -151,7 +151,7 @@ func (c *conn) warmRound(ctx context.Context, d *[2]opening) error {
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
-	rtt := c.qc.ConnectionStats().MinRTT.Seconds()
+	rtt := c.s.Stats().MinRTT.Seconds()
 	for i, t := range got {
 		if t == nil {
 			continue
@@ -176,7 +176,7 @@ func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 		n = probeBurst
 	}
 	for range measureRounds {
-		inFlight := goodput / 8 * c.qc.ConnectionStats().MinRTT.Seconds()
+		inFlight := goodput / 8 * c.s.Stats().MinRTT.Seconds()
 		n = min(probeMost, max(n, int(goodput/8*probeSpan.Seconds()*1.4), int(2*inFlight)))
 		var err error
 		if t, err = c.transfer(ctx, probe{Bytes: n, Down: down}); err != nil {
@@ -227,7 +227,7 @@ func (c *conn) transfer(ctx context.Context, p probe) (*passed, error) {
 	}
 	defer s.Cancel(transport.CancelUnwanted)
 	s.probing = true
-	window := c.qc.ConnectionStats().CongestionWindow
+	window := uint64(c.s.Stats().Window)
 	ask := transport.NewFrame(kindProbe)
 	if ask.Header.Control, err = json.Marshal(p); err != nil {
 		return nil, err
@@ -238,27 +238,27 @@ func (c *conn) transfer(ctx context.Context, p probe) (*passed, error) {
 	defer context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })()
 	if !p.Down {
 		if err := s.pour(p.Bytes); err != nil {
-			return nil, failure("probe", c.peer.ID, first(ctx, err))
+			return nil, c.e.failure("probe", c.peer.ID, first(ctx, err))
 		}
 	}
 	reply, err := s.Receive(ctx)
 	if err != nil {
-		return nil, failure("probe", c.peer.ID, endless(err))
+		return nil, c.e.failure("probe", c.peer.ID, endless(err))
 	}
 	defer reply.Release()
 	if !p.Down {
 		if reply.Header.Timings.GetTransfer() == nil {
 			return nil, &transport.Error{Op: "probe", Peer: c.peer.ID, Kind: transport.Protocol, Err: errors.New("the answer has no measurement")}
 		}
-		return &passed{reply.Header.Timings.Transfer, window, queued(senderOf(c.qc.ConnectionStats()))}, nil
+		return &passed{reply.Header.Timings.Transfer, window, queued(senderOf(c.s.Stats()))}, nil
 	}
 	t, err := s.drain(p.Bytes, reply.Header.Sender)
 	if err != nil {
-		return nil, failure("probe", c.peer.ID, first(ctx, endless(err)))
+		return nil, c.e.failure("probe", c.peer.ID, first(ctx, endless(err)))
 	}
 	end, err := s.Receive(ctx)
 	if err != nil {
-		return nil, failure("probe", c.peer.ID, endless(err))
+		return nil, c.e.failure("probe", c.peer.ID, endless(err))
 	}
 	defer end.Release()
 	return &passed{t, reply.Header.Sender.GetWindowBytes(), queued(end.Header.Sender)}, nil
@@ -308,7 +308,7 @@ func (c *conn) answerProbe(ctx context.Context, s *stream, f *transport.Frame) {
 func (s *stream) pour(n int) error {
 	piece := make([]byte, min(n, 64<<10))
 	for n > 0 {
-		k, err := s.qs.Write(piece[:min(n, len(piece))])
+		k, err := s.raw.Write(piece[:min(n, len(piece))])
 		if err != nil {
 			return err
 		}
@@ -319,7 +319,7 @@ func (s *stream) pour(n int) error {
 
 // drain reads n bytes as a frame would be read, and says how they arrived.
 func (s *stream) drain(n int, sender *wire.Sender) (*wire.Transfer, error) {
-	a, err := transport.Drain(s.qs, n)
+	a, err := transport.Drain(s.raw, n)
 	if err != nil {
 		return nil, fmt.Errorf("after %d of %d bytes: %w", a.Bytes, n, err)
 	}

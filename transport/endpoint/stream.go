@@ -1,4 +1,4 @@
-package quic
+package endpoint
 
 import (
 	"context"
@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	quicgo "github.com/quic-go/quic-go"
-
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/wire"
 )
@@ -17,7 +15,7 @@ import (
 // stream is one request on a connection.
 type stream struct {
 	c       *conn
-	qs      *quicgo.Stream
+	raw     Stream
 	w       *transport.Writer
 	r       *transport.Reader
 	pending *transport.Frame // received already, not yet asked for
@@ -34,7 +32,7 @@ type stream struct {
 func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 	if err := ctx.Err(); err != nil {
 		s.Cancel(codeOf(ctx))
-		return failure("send", s.c.peer.ID, err)
+		return s.c.e.failure("send", s.c.peer.ID, err)
 	}
 	stats := s.c.sampleRTT(time.Now())
 	f.Header.ProtocolVersion = s.c.e.cfg.Version
@@ -45,11 +43,11 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 	if !stop() && err != nil {
 		err = ctx.Err()
 	}
-	return failure("send", s.c.peer.ID, err)
+	return s.c.e.failure("send", s.c.peer.ID, err)
 }
 
-func senderOf(stats quicgo.ConnectionStats) *wire.Sender {
-	return &wire.Sender{WindowBytes: stats.CongestionWindow, MinRttNs: uint64(stats.MinRTT), LatestRttNs: uint64(stats.LatestRTT)}
+func senderOf(stats Stats) *wire.Sender {
+	return &wire.Sender{WindowBytes: uint64(stats.Window), MinRttNs: uint64(stats.MinRTT), LatestRttNs: uint64(stats.LatestRTT)}
 }
 
 // tell adds to a header how the newest frame from the peer arrived.
@@ -74,7 +72,7 @@ func (s *stream) Receive(ctx context.Context) (*transport.Frame, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		s.Cancel(codeOf(ctx))
-		return nil, failure("receive", s.c.peer.ID, err)
+		return nil, s.c.e.failure("receive", s.c.peer.ID, err)
 	}
 	stop := context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })
 	f, err := s.r.Read()
@@ -88,7 +86,7 @@ func (s *stream) Receive(ctx context.Context) (*transport.Frame, error) {
 		if kind := transport.KindOf(err); kind == transport.Protocol || kind == transport.Version {
 			s.Cancel(transport.CancelProtocol)
 		}
-		return nil, s.named(failure("receive", s.c.peer.ID, err))
+		return nil, s.named(s.c.e.failure("receive", s.c.peer.ID, err))
 	}
 	s.measure(f)
 	return f, nil
@@ -126,30 +124,30 @@ func (s *stream) measure(f *transport.Frame) {
 // CloseSend implements transport.Stream.
 func (s *stream) CloseSend() error {
 	s.closedSend.Store(true)
-	err := s.qs.Close()
-	var by *quicgo.StreamError
-	if cause := context.Cause(s.qs.Context()); errors.As(cause, &by) {
-		if by.Remote && transport.CancelCode(by.ErrorCode) == transport.CancelUnwanted {
+	err := s.raw.Close()
+	var by *StreamError
+	if cause := context.Cause(s.raw.Context()); errors.As(s.c.e.carrier.Explain(cause), &by) {
+		if by.Remote && by.Code == transport.CancelUnwanted {
 			return nil // the peer has answered and reads no more: nothing to tell
 		}
 		err = cause
 	}
-	return failure("close stream", s.c.peer.ID, err)
+	return s.c.e.failure("close stream", s.c.peer.ID, err)
 }
 
 // Cancel implements transport.Stream.
 func (s *stream) Cancel(code transport.CancelCode) {
-	s.qs.CancelWrite(quicgo.StreamErrorCode(code))
-	s.qs.CancelRead(quicgo.StreamErrorCode(code))
+	s.raw.CancelWrite(code)
+	s.raw.CancelRead(code)
 	s.count()
 }
 
 // finish ends a stream whose handler has returned.
 func (s *stream) finish() {
 	if !s.closedSend.Load() {
-		s.qs.CancelWrite(quicgo.StreamErrorCode(transport.CancelUnfinished))
+		s.raw.CancelWrite(transport.CancelUnfinished)
 	}
-	s.qs.CancelRead(quicgo.StreamErrorCode(transport.CancelUnwanted))
+	s.raw.CancelRead(transport.CancelUnwanted)
 	s.count()
 }
 
