@@ -221,10 +221,14 @@ func (m *arrivalMark) arrival(began time.Time) Arrival {
 		return a
 	}
 	a.Goodput = partition.BitsPerSecond(float64(m.got-m.at) * 8 / took.Seconds())
-	large := m.got >= enoughBytes && took >= enoughTime
-	slow := m.got >= slowBytes && took >= slowTime
-	a.Enough = m.pieces >= enoughPieces && (large || slow)
+	a.Enough = m.pieces >= enoughPieces && Tells(m.got, took)
 	return a
+}
+
+// Tells reports whether a transfer of so many bytes says something of its link
+// when those behind its first quarter took so long.
+func Tells(size tensor.Bytes, took time.Duration) bool {
+	return size >= enoughBytes && took >= enoughTime || size >= slowBytes && took >= slowTime
 }
 
 // Sample turns the arrival into a measurement of the link. The sender's
