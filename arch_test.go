@@ -33,6 +33,7 @@ var layers = []rule{
 
 	// nodes does not know its adapters; they may know its contract.
 	{"nodes", "scheduler transport transport/wire partition models/..."},
+	{"nodes/cluster", "transport/sim/link partition"},
 	{"nodes/...", "./... nodes scheduler transport partition models/..."},
 
 	{"scheduler", "transport partition models/..."},
@@ -42,6 +43,7 @@ var layers = []rule{
 	{"transport/wire", ""},
 	{"transport/identity", "transport partition models/tensor"},
 	{"transport/endpoint", "transport transport/wire partition models/tensor"},
+	{"transport/sim/...", "./... transport/sim/link transport transport/identity transport/wire partition models/tensor"},
 	{"transport/...", "./... transport transport/endpoint transport/identity transport/wire partition models/tensor"},
 
 	{"partition", "models models/tensor"},
@@ -63,6 +65,8 @@ var owners = []struct{ library, owner string }{
 	{"go.opentelemetry.io/otel", "nodes/telemetry"},
 	{"gonum.org/v1/plot", "benchmarks/demo"},
 	{"github.com/spf13/cobra", "cmd/cleave"},
+	{"github.com/spf13/pflag", "cmd/cleave"},
+	{"github.com/parquet-go/parquet-go", "benchmarks/archive"},
 }
 
 // pure packages have no clock, socket, file, logger, random source or

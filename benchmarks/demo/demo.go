@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks/lab"
-	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/catalog"
 	"github.com/cleaveml/cleave/models/tensor"
@@ -23,6 +22,7 @@ import (
 	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/identity"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // Config of a demo.
@@ -36,7 +36,7 @@ type Config struct {
 	// Lab describes the cluster; its links are those of the first scene of all.
 	Lab lab.Config
 	// Counters tell what a link has carried; nil where nobody counts.
-	Counters func(from, to partition.HostID) shaper.Counters
+	Counters func(from, to partition.HostID) link.Counters
 	Scenes   []lab.Scene
 	// Rounds is how many frames each strategy answers in a scene.
 	Rounds int

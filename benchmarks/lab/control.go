@@ -8,16 +8,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // Control is what a lab writes to the standard input of an agent that it has
 // started, one JSON object a line:
 //
-//	{"links":[{"to":"edge","address":"192.0.2.10:7433","mbps":5.85,"delay":"15ms"}]}
+//	{"links":[{"to":"edge","address":"192.0.2.10:7433","rate":"5.85Mbps","delay":"15ms"}]}
 //
 // From then on these are all the links over which the agent sends; what it
 // sends to others is not shaped. It answers with a line of its own; see
@@ -31,28 +30,8 @@ type Direction struct {
 	To partition.HostID `json:"to"`
 	// Address is where the other host is reached now; "": where the cluster
 	// file says.
-	Address string   `json:"address,omitempty"`
-	Mbps    float64  `json:"mbps"` // 0: the link is cut
-	Delay   Duration `json:"delay"`
-}
-
-// Duration is written as "15ms".
-type Duration time.Duration
-
-// Duration as the standard library has it.
-func (d Duration) Duration() time.Duration { return time.Duration(d) }
-
-// String prints "15ms".
-func (d Duration) String() string { return time.Duration(d).String() }
-
-// MarshalText implements encoding.TextMarshaler.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	*d = Duration(parsed)
-	return err
+	Address string `json:"address,omitempty"`
+	link.Description
 }
 
 // ParseControl reads one line.
@@ -78,25 +57,10 @@ func ParseControl(line []byte) (Control, error) {
 }
 
 func (d Direction) check() error {
-	switch {
-	case d.To == "":
+	if d.To == "" {
 		return errors.New("to: no host is named")
-	case !(d.Mbps >= 0 && d.Mbps <= 1e6):
-		return fmt.Errorf("mbps %v: want 0 or more", d.Mbps)
-	case d.Delay < 0 || d.Delay.Duration() > time.Minute:
-		return fmt.Errorf("delay %v: want 0 to 1m", d.Delay)
 	}
-	return nil
-}
-
-// Rule is what a shaper makes of it.
-func (d Direction) Rule() shaper.Rule {
-	return shaper.Rule{Rate: partition.BitsPerSecond(d.Mbps) * partition.Mbps, Delay: d.Delay.Duration(), Cut: d.Mbps == 0}
-}
-
-// Directions are what A and B send over a link.
-func (l Link) Directions() (fromA, fromB Direction) {
-	return Direction{To: l.B, Mbps: l.Up, Delay: Duration(l.RTT / 2)}, Direction{To: l.A, Mbps: l.Down, Delay: Duration(l.RTT / 2)}
+	return d.Check()
 }
 
 // CheckLinks tells whether links can join these hosts, each two at most once.
@@ -111,9 +75,9 @@ func CheckLinks(links []Link, hosts []partition.HostID) error {
 			return fmt.Errorf("%v: these hosts have a link already", l)
 		}
 		seen[pair] = true
-		fromA, fromB := l.Directions()
-		for _, d := range []Direction{fromA, fromB} {
-			if err := d.check(); err != nil {
+		fromA, fromB := l.Specs()
+		for _, s := range []link.Spec{fromA, fromB} {
+			if err := s.Validate(); err != nil {
 				return fmt.Errorf("%v: %w", l, err)
 			}
 		}
@@ -135,18 +99,26 @@ func parseApplied(line string) (int, bool) {
 	return n, ok && err == nil
 }
 
-// directionsFrom lists what a host sends over, with the addresses of now.
-func directionsFrom(links []Link, host partition.HostID, addresses map[partition.HostID]string) []Direction {
+// directionsFrom lists what a host sends over, with the addresses of now. A
+// trace that no file holds cannot be told to another process.
+func directionsFrom(links []Link, host partition.HostID, addresses map[partition.HostID]string) ([]Direction, error) {
 	out := []Direction{} // not null
 	for _, l := range links {
-		fromA, fromB := l.Directions()
-		fromA.Address, fromB.Address = addresses[l.B], addresses[l.A]
+		to, spec := l.B, link.Spec{}
 		switch host {
 		case l.A:
-			out = append(out, fromA)
+			spec, _ = l.Specs()
 		case l.B:
-			out = append(out, fromB)
+			to = l.A
+			_, spec = l.Specs()
+		default:
+			continue
 		}
+		d, err := link.Describe(spec)
+		if err != nil {
+			return nil, fmt.Errorf("%s–%s: %w", l.A, l.B, err)
+		}
+		out = append(out, Direction{To: to, Address: addresses[to], Description: d})
 	}
-	return out
+	return out, nil
 }

@@ -236,7 +236,7 @@ func (l *Lab) moveOut(host partition.HostID) error {
 }
 
 // SetLinks makes these the links from now on and returns when all agents that
-// run have applied them. A rate of 0 cuts that direction; hosts that no link
+// run have applied them. An Up or Down of 0 cuts that direction; hosts that no link
 // joins are not shaped. Packets on their way keep their times.
 func (l *Lab) SetLinks(links []Link) error {
 	l.change.Lock()

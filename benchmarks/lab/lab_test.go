@@ -55,7 +55,7 @@ func testConfig(t *testing.T) Config {
 	return Config{
 		Program: program, Dir: t.TempDir(), Store: store,
 		Hosts: []Host{{"device", partition.Device, 16}, {"cloud", partition.Cloud, 1}},
-		Links: []Link{{"device", "cloud", 50, 50, 2 * time.Millisecond}},
+		Links: []Link{{A: "device", B: "cloud", Up: 50, Down: 50, RTT: 2 * time.Millisecond}},
 	}
 }
 

@@ -66,7 +66,7 @@ func (a *asker) ask(ctx context.Context, t *testing.T) (time.Duration, string) {
 }
 
 func joined(mbps float64, rtt time.Duration) []Link {
-	return []Link{{"device", "cloud", mbps, mbps, rtt}}
+	return []Link{{A: "device", B: "cloud", Up: mbps, Down: mbps, RTT: rtt}}
 }
 
 // TestLinksChange: requests feel new links at once, a cut too, and those of
@@ -148,11 +148,11 @@ func TestRefusedChanges(t *testing.T) {
 		links []Link
 		want  string
 	}{
-		{[]Link{{"device", "moon", 1, 1, 0}}, "set links: device–moon 1/1 Mbps, 0s: want two of the hosts"},
-		{[]Link{{"device", "device", 1, 1, 0}}, "set links: device–device 1/1 Mbps, 0s: want two of the hosts"},
-		{[]Link{{"device", "cloud", 1, 1, 0}, {"cloud", "device", 2, 2, 0}}, "set links: cloud–device 2/2 Mbps, 0s: these hosts have a link already"},
-		{[]Link{{"device", "cloud", -1, 1, 0}}, "set links: device–cloud -1/1 Mbps, 0s: mbps -1: want 0 or more"},
-		{[]Link{{"device", "cloud", 1, 1, time.Hour}}, "set links: device–cloud 1/1 Mbps, 1h0m0s: delay 30m0s: want 0 to 1m"},
+		{[]Link{{A: "device", B: "moon", Up: 1, Down: 1, RTT: 0}}, "set links: device–moon 1/1 Mbps, 0s: want two of the hosts"},
+		{[]Link{{A: "device", B: "device", Up: 1, Down: 1, RTT: 0}}, "set links: device–device 1/1 Mbps, 0s: want two of the hosts"},
+		{[]Link{{A: "device", B: "cloud", Up: 1, Down: 1, RTT: 0}, {A: "cloud", B: "device", Up: 2, Down: 2, RTT: 0}}, "set links: cloud–device 2/2 Mbps, 0s: these hosts have a link already"},
+		{[]Link{{A: "device", B: "cloud", Up: -1, Down: 1, RTT: 0}}, "set links: device–cloud -1/1 Mbps, 0s: rate: -1e+06 is no rate"},
+		{[]Link{{A: "device", B: "cloud", Up: 1, Down: 1, RTT: 3 * time.Hour}}, "set links: device–cloud 1/1 Mbps, 3h0m0s: delay: 1h30m0s is not within 0 to 1h0m0s"},
 	} {
 		if err := l.SetLinks(c.links); err == nil || err.Error() != c.want {
 			t.Errorf("%v: %v, want %s", c.links, err, c.want)

@@ -35,7 +35,11 @@ func freeAddress() (string, error) {
 }
 
 func (s loopback) agent(h Host) (*exec.Cmd, error) {
-	data, err := s.file(h).Marshal()
+	f, err := s.file(h)
+	if err != nil {
+		return nil, err
+	}
+	data, err := f.Marshal()
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +51,7 @@ func (s loopback) agent(h Host) (*exec.Cmd, error) {
 }
 
 // file is the cluster file of a host.
-func (s loopback) file(h Host) cluster.File {
+func (s loopback) file(h Host) (cluster.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := cluster.File{Identity: s.cfg.Dir, Emulate: cluster.Emulate{Slowdown: h.Slowdown}}
@@ -55,12 +59,9 @@ func (s loopback) file(h Host) cluster.File {
 		addr := s.addresses[other.Name]
 		f.Hosts = append(f.Hosts, cluster.Host{Name: other.Name, Tier: other.Tier, Listen: addr, Address: addr})
 	}
-	for _, link := range linksFrom(s.links, h.Name) {
-		if link.Mbps > 0 { // the file knows no cut links
-			f.Emulate.Links = append(f.Emulate.Links, link)
-		}
-	}
-	return f
+	var err error
+	f.Emulate.Links, err = linksFrom(s.links, h.Name)
+	return f, err
 }
 
 func (s loopback) open(listen func(addr string) error) error { return listen("127.0.0.1:0") }
@@ -70,12 +71,17 @@ func (s loopback) open(listen func(addr string) error) error { return listen("12
 func (s loopback) setLinks() error {
 	s.mu.Lock()
 	running, want := map[partition.HostID]*process{}, map[partition.HostID][]Direction{}
+	var err error
 	for host, p := range s.agents {
-		if p.running() {
-			running[host], want[host] = p, directionsFrom(s.links, host, s.addresses)
+		if p.running() && err == nil {
+			running[host] = p
+			want[host], err = directionsFrom(s.links, host, s.addresses)
 		}
 	}
 	s.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("set links: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), linksTimeout)
 	defer cancel()
 	for host, p := range running {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cleaveml/cleave/nodes/cluster"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // Link joins two hosts. Up is from A to B, Down from B to A, in Mbps; RTT is
@@ -16,25 +17,44 @@ type Link struct {
 	A, B     partition.HostID
 	Up, Down float64
 	RTT      time.Duration
+	// FromA and FromB, when not nil, are all there is to say of that direction,
+	// in place of Up or Down and half of RTT.
+	FromA, FromB *link.Spec
 }
 
-// String prints "device–edge 18.88/40 Mbps, 5 ms".
+// String prints "device–edge 18.88/40 Mbps, 5 ms", and what a direction is that
+// is specified by itself.
 func (l Link) String() string {
-	return fmt.Sprintf("%s–%s %g/%g Mbps, %v", l.A, l.B, l.Up, l.Down, l.RTT)
+	if l.FromA == nil && l.FromB == nil {
+		return fmt.Sprintf("%s–%s %g/%g Mbps, %v", l.A, l.B, l.Up, l.Down, l.RTT)
+	}
+	fromA, fromB := l.Specs()
+	return fmt.Sprintf("%s–%s %v / %v", l.A, l.B, fromA, fromB)
+}
+
+// Specs are what becomes of the packets that A and B send. An Up or Down of 0
+// cuts that direction.
+func (l Link) Specs() (fromA, fromB link.Spec) {
+	of := func(full *link.Spec, mbps float64) link.Spec {
+		if full != nil {
+			return *full
+		}
+		return link.Spec{Rate: partition.BitsPerSecond(mbps) * partition.Mbps, Delay: l.RTT / 2, Cut: mbps == 0}
+	}
+	return of(l.FromA, l.Up), of(l.FromB, l.Down)
 }
 
 // linksFrom lists what a host sends over, for its cluster file.
-func linksFrom(links []Link, host partition.HostID) []cluster.EmulatedLink {
-	var out []cluster.EmulatedLink
-	for _, l := range links {
-		switch host {
-		case l.A:
-			out = append(out, cluster.EmulatedLink{To: l.B, Mbps: l.Up, Delay: l.RTT / 2})
-		case l.B:
-			out = append(out, cluster.EmulatedLink{To: l.A, Mbps: l.Down, Delay: l.RTT / 2})
-		}
+func linksFrom(links []Link, host partition.HostID) ([]cluster.EmulatedLink, error) {
+	directions, err := directionsFrom(links, host, nil)
+	if err != nil {
+		return nil, err
 	}
-	return out
+	var out []cluster.EmulatedLink
+	for _, d := range directions {
+		out = append(out, cluster.EmulatedLink{To: d.To, Description: d.Description})
+	}
+	return out, nil
 }
 
 // Scene is a network for device, edge and cloud, the rules that hold, and what
@@ -53,9 +73,9 @@ type Scene struct {
 
 func threeTier(edgeUp, edgeDown float64, edgeRTT time.Duration, cloudRTT time.Duration) []Link {
 	return []Link{
-		{"device", "edge", edgeUp, edgeDown, edgeRTT},
-		{"device", "cloud", edgeUp, edgeDown, cloudRTT},
-		{"edge", "cloud", 100, 100, 35 * time.Millisecond},
+		{A: "device", B: "edge", Up: edgeUp, Down: edgeDown, RTT: edgeRTT},
+		{A: "device", B: "cloud", Up: edgeUp, Down: edgeDown, RTT: cloudRTT},
+		{A: "edge", B: "cloud", Up: 100, Down: 100, RTT: 35 * time.Millisecond},
 	}
 }
 

@@ -8,18 +8,22 @@ import (
 
 	"github.com/cleaveml/cleave/nodes/cluster"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 func TestLinksFrom(t *testing.T) {
-	links := []Link{{"device", "edge", 18.88, 40, 5 * time.Millisecond}, {"edge", "cloud", 100, 50, 35 * time.Millisecond}}
+	links := []Link{{A: "device", B: "edge", Up: 18.88, Down: 40, RTT: 5 * time.Millisecond}, {A: "edge", B: "cloud", Up: 100, Down: 0, RTT: 35 * time.Millisecond}}
+	simple := func(to partition.HostID, rate, delay string) cluster.EmulatedLink {
+		return cluster.EmulatedLink{To: to, Description: link.Description{Rate: rate, Delay: delay, Cut: rate == ""}}
+	}
 	for host, want := range map[partition.HostID][]cluster.EmulatedLink{
-		"device": {{To: "edge", Mbps: 18.88, Delay: 2500 * time.Microsecond}},
-		"edge":   {{To: "device", Mbps: 40, Delay: 2500 * time.Microsecond}, {To: "cloud", Mbps: 100, Delay: 17500 * time.Microsecond}},
-		"cloud":  {{To: "edge", Mbps: 50, Delay: 17500 * time.Microsecond}},
+		"device": {simple("edge", "18.88Mbps", "2.5ms")},
+		"edge":   {simple("device", "40Mbps", "2.5ms"), simple("cloud", "100Mbps", "17.5ms")},
+		"cloud":  {simple("edge", "", "17.5ms")},
 		"nobody": nil,
 	} {
-		if got := linksFrom(links, host); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s sends over %+v, want %+v", host, got, want)
+		if got, err := linksFrom(links, host); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s sends over %+v, %v, want %+v", host, got, err, want)
 		}
 	}
 	if got, want := links[0].String(), "device–edge 18.88/40 Mbps, 5ms"; got != want {

@@ -12,6 +12,7 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/lab"
 	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/nodes/cluster"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // emulation shapes what this host sends: at first as the cluster file asks,
@@ -23,14 +24,22 @@ type emulation struct {
 
 	mu    sync.Mutex
 	conn  *shaper.Conn // nil until there is a socket
-	rules map[netip.AddrPort]shaper.Rule
+	specs map[netip.AddrPort]link.Spec
 }
 
 func newEmulation(file cluster.File, tied bool, log *slog.Logger) *emulation {
 	e := &emulation{file: file, tied: tied, log: log}
 	var links []lab.Direction
 	for _, l := range file.Emulate.Links {
-		links = append(links, lab.Direction{To: l.To, Mbps: l.Mbps, Delay: lab.Duration(l.Delay)})
+		spec, err := l.Spec()
+		if err == nil {
+			l.Description, err = link.Describe(spec)
+		}
+		if err != nil {
+			log.Warn("link is not emulated", "to", l.To, "err", err)
+			continue
+		}
+		links = append(links, lab.Direction{To: l.To, Description: l.Description})
 	}
 	e.set(links)
 	return e
@@ -41,15 +50,15 @@ func newEmulation(file cluster.File, tied bool, log *slog.Logger) *emulation {
 func (e *emulation) wrapper() func(net.PacketConn) net.PacketConn {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.tied && len(e.rules) == 0 {
+	if !e.tied && len(e.specs) == 0 {
 		return nil
 	}
 	return func(inner net.PacketConn) net.PacketConn {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.conn = shaper.Wrap(inner)
-		for to, rule := range e.rules {
-			e.conn.SetRule(to, rule)
+		for to, spec := range e.specs {
+			e.conn.SetSpec(to, spec)
 		}
 		return e.conn
 	}
@@ -58,29 +67,33 @@ func (e *emulation) wrapper() func(net.PacketConn) net.PacketConn {
 // set makes these the links from now on and returns how many are emulated: a
 // host without a known address is told of and left out.
 func (e *emulation) set(links []lab.Direction) int {
-	rules := map[netip.AddrPort]shaper.Rule{}
+	specs := map[netip.AddrPort]link.Spec{}
 	for _, l := range links {
 		to, err := e.address(l)
+		var spec link.Spec
+		if err == nil {
+			spec, err = l.Spec("") // the lab names traces by their full paths
+		}
 		if err != nil {
 			e.log.Warn("link is not emulated", "to", l.To, "err", err)
 			continue
 		}
-		rules[to] = l.Rule()
+		specs[to] = spec
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.conn != nil {
-		for to := range e.rules {
-			if _, stays := rules[to]; !stays {
-				e.conn.RemoveRule(to)
+		for to := range e.specs {
+			if _, stays := specs[to]; !stays {
+				e.conn.RemoveSpec(to)
 			}
 		}
-		for to, rule := range rules {
-			e.conn.SetRule(to, rule)
+		for to, spec := range specs {
+			e.conn.SetSpec(to, spec)
 		}
 	}
-	e.rules = rules
-	return len(rules)
+	e.specs = specs
+	return len(specs)
 }
 
 func (e *emulation) address(l lab.Direction) (netip.AddrPort, error) {

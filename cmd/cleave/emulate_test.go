@@ -8,9 +8,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cleaveml/cleave/nodes/cluster"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // nowhere takes every packet.
@@ -23,7 +23,7 @@ func testFile() cluster.File {
 	return cluster.File{
 		Hosts: []cluster.Host{{Name: "device"}, {Name: "edge", Address: "10.0.0.2:7433"}, {Name: "cloud", Address: "10.0.0.3:7433"}},
 		Emulate: cluster.Emulate{Links: []cluster.EmulatedLink{
-			{To: "edge", Mbps: 8, Delay: time.Millisecond}, {To: "cloud", Mbps: 8, Delay: time.Millisecond}}},
+			{To: "edge", Mbps: 8}, {To: "cloud", Description: link.Description{Loss: "1%", Delay: "1ms"}}}},
 	}
 }
 
@@ -47,11 +47,11 @@ func TestEmulationFollows(t *testing.T) {
 		shaped              string // of the addresses below
 	}{
 		{"", "", "", "10.0.0.2:7433 10.0.0.3:7433"},
-		{`{"links":[{"to":"edge","mbps":5.85,"delay":"15ms"}]}`, "links: 1\n", "", "10.0.0.2:7433"},
-		{`{"links":[{"to":"edge","address":"10.0.0.9:4711","mbps":0,"delay":"0s"}]}`, "links: 1\n", "", "10.0.0.9:4711"},
+		{`{"links":[{"to":"edge","rate":"5.85Mbps","delay":"15ms"}]}`, "links: 1\n", "", "10.0.0.2:7433"},
+		{`{"links":[{"to":"edge","address":"10.0.0.9:4711","cut":true}]}`, "links: 1\n", "", "10.0.0.9:4711"},
 		{`links please`, "", "a line on standard input is ignored", "10.0.0.9:4711"},
-		{`{"links":[{"to":"edge","mbps":-5,"delay":"15ms"}]}`, "", "mbps -5: want 0 or more", "10.0.0.9:4711"},
-		{`{"links":[{"to":"moon","mbps":1,"delay":"0s"},{"to":"device","mbps":1,"delay":"0s"},{"to":"cloud","mbps":1,"delay":"0s"}]}`,
+		{`{"links":[{"to":"edge","rate":"-5Mbps","delay":"15ms"}]}`, "", `want a rate such as 18.88Mbps`, "10.0.0.9:4711"},
+		{`{"links":[{"to":"moon","rate":"1Mbps"},{"to":"device","rate":"1Mbps"},{"to":"cloud","rate":"1Mbps"}]}`,
 			"links: 1\n", "to=moon", "10.0.0.3:7433"},
 		{`{"links":[]}`, "links: 0\n", "", ""},
 		{strings.Repeat("x", 1<<20), "", "", ""},
@@ -82,7 +82,7 @@ func TestEmulationBeforeListening(t *testing.T) {
 		t.Error("an agent without links is shaped")
 	}
 	e := newEmulation(cluster.File{}, true, log)
-	e.follow(strings.NewReader(`{"links":[{"to":"edge","address":"10.0.0.2:7433","mbps":1,"delay":"0s"}]}`), io.Discard)
+	e.follow(strings.NewReader(`{"links":[{"to":"edge","address":"10.0.0.2:7433","rate":"1Mbps"}]}`), io.Discard)
 	conn := e.wrapper()(nowhere{})
 	defer conn.Close()
 	to := netip.MustParseAddrPort("10.0.0.2:7433")

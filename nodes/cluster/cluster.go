@@ -21,13 +21,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // DefaultPort is where agents listen when a host names no port.
@@ -68,9 +69,31 @@ type Emulate struct {
 
 // EmulatedLink is one direction, from this host to another.
 type EmulatedLink struct {
-	To    partition.HostID `yaml:"to"`
-	Mbps  float64          `yaml:"mbps"`
-	Delay time.Duration    `yaml:"delay"`
+	To partition.HostID `yaml:"to"`
+	// Mbps is another way to write the rate.
+	Mbps             float64 `yaml:"mbps,omitempty"`
+	link.Description `yaml:",inline"`
+}
+
+// Spec is what the link does, with the trace that it names.
+func (l EmulatedLink) Spec() (link.Spec, error) {
+	s, err := l.Description.Spec("")
+	if l.Mbps != 0 {
+		s.Rate = partition.BitsPerSecond(l.Mbps) * partition.Mbps
+	}
+	return s, err
+}
+
+func (l EmulatedLink) check() error {
+	switch {
+	case l.Mbps != 0 && (l.Rate != "" || l.Trace != ""):
+		return errors.New("mbps, rate and trace: give one of them")
+	case !(l.Mbps >= 0 && l.Mbps <= 1e6):
+		return fmt.Errorf("mbps %v: want more than 0", l.Mbps)
+	case l.Mbps == 0 && reflect.DeepEqual(l.Description, link.Description{}):
+		return errors.New("say what the link is like: rate: 18.88Mbps, for example")
+	}
+	return l.Check()
 }
 
 // Read parses and checks a cluster file. Errors are one line with the file and,
@@ -86,6 +109,15 @@ func Read(path string) (File, error) {
 	}
 	if f.Identity != "" && !filepath.IsAbs(f.Identity) {
 		f.Identity = filepath.Join(filepath.Dir(path), f.Identity)
+	}
+	for i := range f.Emulate.Links {
+		l := &f.Emulate.Links[i]
+		if l.Trace != "" && !filepath.IsAbs(l.Trace) {
+			l.Trace = filepath.Join(filepath.Dir(path), l.Trace)
+		}
+		if _, err := l.Spec(); err != nil {
+			return f, fmt.Errorf("cluster file %s: emulate.links[%d]: %w", path, i, err)
+		}
 	}
 	return f, nil
 }
@@ -157,13 +189,11 @@ func (e Emulate) check(hosts map[partition.HostID]bool) error {
 		return fmt.Errorf("emulate.slowdown: %v: want 1 or more", e.Slowdown)
 	}
 	for i, l := range e.Links {
-		switch {
-		case !hosts[l.To]:
+		if !hosts[l.To] {
 			return fmt.Errorf("emulate.links[%d]: no host is called %q", i, l.To)
-		case !(l.Mbps > 0) || l.Mbps > 1e6:
-			return fmt.Errorf("emulate.links[%d]: mbps %v: want more than 0", i, l.Mbps)
-		case l.Delay < 0 || l.Delay > time.Minute:
-			return fmt.Errorf("emulate.links[%d]: delay %v: want 0 to 1m", i, l.Delay)
+		}
+		if err := l.check(); err != nil {
+			return fmt.Errorf("emulate.links[%d]: %w", i, err)
 		}
 	}
 	return nil

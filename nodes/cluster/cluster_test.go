@@ -8,10 +8,10 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cleaveml/cleave/nodes/cluster"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 const full = `identity: pki
@@ -24,6 +24,7 @@ emulate:
   slowdown: 16
   links:
     - {to: cloud, mbps: 18.88, delay: 20ms}
+    - {to: edge-1, rate: 5Mbps, loss: 1%, burst: 3, outages: [{from: 1s, for: 2s}], seed: 7}
 `
 
 func TestParse(t *testing.T) {
@@ -39,7 +40,10 @@ func TestParse(t *testing.T) {
 			{Name: "cloud", Tier: partition.Cloud, Listen: ":7433", Address: "cloud.example:7433"},
 		},
 		Policy:  cluster.Policy{RawStaysOnDevice: true},
-		Emulate: cluster.Emulate{Slowdown: 16, Links: []cluster.EmulatedLink{{To: "cloud", Mbps: 18.88, Delay: 20 * time.Millisecond}}},
+		Emulate: cluster.Emulate{Slowdown: 16, Links: []cluster.EmulatedLink{
+			{To: "cloud", Mbps: 18.88, Description: link.Description{Delay: "20ms"}},
+			{To: "edge-1", Description: link.Description{Rate: "5Mbps", Loss: "1%", Burst: 3, Seed: 7, Outages: []link.OutageDescription{{From: "1s", For: "2s"}}}},
+		}},
 	}
 	if !reflect.DeepEqual(f, want) {
 		t.Errorf("got  %+v\nwant %+v", f, want)
@@ -97,8 +101,11 @@ func TestParseRefuses(t *testing.T) {
 		{two + "emulate: {slowdown: 0.5}", "emulate.slowdown: 0.5: want 1 or more"},
 		{two + "emulate: {slowdown: .nan}", "emulate.slowdown: NaN: want 1 or more"},
 		{two + "emulate: {links: [{to: c, mbps: 1}]}", `emulate.links[0]: no host is called "c"`},
-		{two + "emulate: {links: [{to: b}]}", "emulate.links[0]: mbps 0: want more than 0"},
-		{two + "emulate: {links: [{to: b, mbps: 1, delay: -1ms}]}", "emulate.links[0]: delay -1ms: want 0 to 1m"},
+		{two + "emulate: {links: [{to: b}]}", "emulate.links[0]: say what the link is like: rate: 18.88Mbps, for example"},
+		{two + "emulate: {links: [{to: b, mbps: 1, delay: -1ms}]}", `emulate.links[0]: delay: "-1ms": want a duration such as 2.5ms`},
+		{two + "emulate: {links: [{to: b, mbps: 1, rate: 1Mbps}]}", "emulate.links[0]: mbps, rate and trace: give one of them"},
+		{two + "emulate: {links: [{to: b, mbps: -1}]}", "emulate.links[0]: mbps -1: want more than 0"},
+		{two + "emulate: {links: [{to: b, loss: most}]}", `emulate.links[0]: loss: "most": want a share such as 1% or 0.01`},
 	} {
 		_, err := cluster.Parse([]byte(c.text))
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
@@ -123,6 +130,22 @@ func TestRead(t *testing.T) {
 	write(strings.Replace(full, "identity: pki", "identity: /etc/cleave/pki", 1))
 	if f, err := cluster.Read(path); err != nil || f.Identity != "/etc/cleave/pki" {
 		t.Errorf("identity %q, %v: want it as given", f.Identity, err)
+	}
+	traced := strings.Replace(full, "rate: 5Mbps", "trace: lte.up", 1)
+	write(traced)
+	missing := "cluster file " + path + ": emulate.links[1]: trace: open " + filepath.Join(dir, "lte.up")
+	if _, err := cluster.Read(path); err == nil || !strings.HasPrefix(err.Error(), missing) {
+		t.Errorf("a missing trace: %v, want %s", err, missing)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lte.up"), []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := cluster.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if spec, err := f.Emulate.Links[1].Spec(); err != nil || spec.Trace == nil || spec.Seed != 7 {
+		t.Errorf("%v, %v: want the trace beside the file", spec, err)
 	}
 	write("identity: pki\n")
 	if _, err := cluster.Read(path); err == nil || err.Error() != "cluster file "+path+": hosts: name at least one" {

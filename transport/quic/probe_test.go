@@ -15,6 +15,7 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
+	emulated "github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // pipe is a PacketConn in memory, so that QUIC runs in virtual time.
@@ -82,8 +83,8 @@ func (p *pipe) SetWriteBuffer(int) error         { return nil }
 
 type rule struct{ mbps, rtt float64 }
 
-func (r rule) shape() shaper.Rule {
-	return shaper.Rule{Rate: partition.BitsPerSecond(r.mbps) * partition.Mbps,
+func (r rule) shape() emulated.Spec {
+	return emulated.Spec{Rate: partition.BitsPerSecond(r.mbps) * partition.Mbps,
 		Delay: time.Duration(r.rtt / 2 * float64(time.Millisecond))}
 }
 
@@ -101,9 +102,9 @@ func shaped(t *testing.T, out, in rule, handler transport.Handler) (a, b *Endpoi
 		if err != nil {
 			t.Fatal(err)
 		}
-		link := shaper.Wrap(pipes[i])
-		link.SetRule(netip.MustParseAddrPort(to.local.String()), rules[i].shape())
-		if hosts[i], err = listen(cfg, bufferless{link}); err != nil {
+		shaped := shaper.Wrap(pipes[i])
+		shaped.SetSpec(netip.MustParseAddrPort(to.local.String()), rules[i].shape())
+		if hosts[i], err = listen(cfg, bufferless{shaped}); err != nil {
 			t.Fatal(err)
 		}
 		hosts[i].SetAddress([]partition.HostID{"b", "a"}[i], to.local.String())

@@ -4,9 +4,8 @@
 //
 // A namespace's only way out is a TUN device. The emulator, in the process that
 // called New, reads the IP packets that leave through it and hands each to the
-// destination's device when a link of that rate, queue and delay would; see
-// package shaper. That costs about a fifth of a core at 200 Mbps, and delays are
-// right to about a millisecond.
+// destination's device when such a link would, if at all; see package link.
+// What that costs and how far off it is, "cleave bench shaper" measures.
 //
 // Net is a lab.Network: agents run in the namespaces as a lab's do on loopback.
 //

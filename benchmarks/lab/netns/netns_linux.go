@@ -17,6 +17,7 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // most hosts that the addresses 10.77.0.1 to 10.77.0.254 serve.
@@ -31,7 +32,7 @@ type Net struct {
 	nsenter string // path of the program
 
 	mu     sync.Mutex
-	lines  map[direction]*shaper.Line
+	lines  map[direction]*link.Line
 	byAddr map[netip.Addr]*end
 	next   byte // of the addresses that nobody has had
 }
@@ -67,7 +68,7 @@ func New(hosts []partition.HostID, links []lab.Link) (*Net, error) {
 	if len(hosts) > most {
 		return nil, fmt.Errorf("%d hosts: want %d at most", len(hosts), most)
 	}
-	n := &Net{hosts: slices.Clone(hosts), ends: map[partition.HostID]*end{}, byAddr: map[netip.Addr]*end{}, lines: map[direction]*shaper.Line{}}
+	n := &Net{hosts: slices.Clone(hosts), ends: map[partition.HostID]*end{}, byAddr: map[netip.Addr]*end{}, lines: map[direction]*link.Line{}}
 	n.wire = shaper.NewWire(func(packet []byte, to *end) {
 		_, _ = to.tun.Write(packet) // a device that is full or closed drops it
 	})
@@ -98,7 +99,7 @@ func (n *Net) start(links []lab.Link) (err error) {
 	}
 	for from := range n.ends {
 		for to := range n.ends {
-			n.lines[direction{from, to}] = &shaper.Line{}
+			n.lines[direction{from, to}] = &link.Line{}
 		}
 	}
 	if err := n.SetLinks(links); err != nil {
@@ -186,34 +187,36 @@ func (n *Net) In(host partition.HostID, f func() error) error {
 	return e.in(f)
 }
 
-// SetLinks makes these the links from now on. A rate of 0 cuts that direction;
-// packets on their way keep their times.
+// SetLinks makes these the links from now on; a direction that stays as it is
+// goes on. An Up or Down of 0 cuts that direction. Packets on their way keep
+// their times.
 func (n *Net) SetLinks(links []lab.Link) error {
 	if err := lab.CheckLinks(links, n.hosts); err != nil {
 		return fmt.Errorf("set links: %w", err)
 	}
-	rules := map[direction]shaper.Rule{}
+	specs := map[direction]link.Spec{}
 	for _, l := range links {
-		fromA, fromB := l.Directions()
-		rules[direction{l.A, l.B}], rules[direction{l.B, l.A}] = fromA.Rule(), fromB.Rule()
+		specs[direction{l.A, l.B}], specs[direction{l.B, l.A}] = l.Specs()
 	}
 	now := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for d, line := range n.lines {
-		line.SetRule(now, rules[d])
+		if !line.Spec().Equal(specs[d]) {
+			line.Set(now, specs[d])
+		}
 	}
 	return nil
 }
 
 // Counters tell what became of the packets from one host to another.
-func (n *Net) Counters(from, to partition.HostID) shaper.Counters {
+func (n *Net) Counters(from, to partition.HostID) link.Counters {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if line := n.lines[direction{from, to}]; line != nil {
 		return line.Counters()
 	}
-	return shaper.Counters{}
+	return link.Counters{}
 }
 
 // read takes what a host sends until its device is closed.
@@ -237,9 +240,7 @@ func (n *Net) forward(from *end, packet []byte) {
 	if !ok || to == nil {
 		return // IPv6 looking for routers, or nobody's
 	}
-	if at, ok := n.lines[direction{from.host, to.host}].Admit(time.Now(), tensor.Bytes(len(packet))); ok {
-		n.wire.Put(at, packet, to)
-	}
+	n.wire.Carry(n.lines[direction{from.host, to.host}].Send(time.Now(), tensor.Bytes(len(packet))), packet, to)
 }
 
 // Close takes the network down. Programs that still run in it have no network

@@ -6,8 +6,8 @@ import (
 	"errors"
 
 	"github.com/cleaveml/cleave/benchmarks/lab"
-	"github.com/cleaveml/cleave/benchmarks/lab/shaper"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 // Net exists on Linux only: New makes none here.
@@ -23,7 +23,7 @@ func New([]partition.HostID, []lab.Link) (*Net, error) { return nil, Available()
 func (*Net) Enter(partition.HostID) []string { return nil }
 
 // Counters have nothing to count.
-func (*Net) Counters(_, _ partition.HostID) shaper.Counters { return shaper.Counters{} }
+func (*Net) Counters(_, _ partition.HostID) link.Counters { return link.Counters{} }
 
 // Close has nothing to take down.
 func (*Net) Close() {}

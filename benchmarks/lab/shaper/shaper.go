@@ -1,7 +1,7 @@
-// Package shaper emulates links. Line is the arithmetic of one direction: rate,
-// drop-tail queue, delay. Wire holds packets until they are due. Conn puts both
-// around a net.PacketConn and so shapes what this process sends, per
-// destination and without privileges.
+// Package shaper emulates links, as package link specifies them, in real time.
+// Wire holds packets until they are due. Conn puts a link.Line and a Wire around
+// a net.PacketConn and so shapes what this process sends, per destination and
+// without privileges.
 //
 // Conn promises neither segmentation offload nor ECN, so that QUIC above it
 // sends single packets.
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 const headers = 28 // bytes of IPv4 and UDP per packet
@@ -25,46 +26,48 @@ type Conn struct {
 
 	mu     sync.Mutex
 	closed bool
-	lines  map[netip.AddrPort]*Line
+	lines  map[netip.AddrPort]*link.Line
 }
 
-// Wrap starts to shape; destinations without a rule pass through. Close the
+// Wrap starts to shape; destinations without a spec pass through. Close the
 // result, which sends what waits, closes conn, and ends the one goroutine.
 func Wrap(conn net.PacketConn) *Conn {
-	return &Conn{PacketConn: conn, lines: map[netip.AddrPort]*Line{},
+	return &Conn{PacketConn: conn, lines: map[netip.AddrPort]*link.Line{},
 		wire: NewWire(func(data []byte, to net.Addr) {
 			_, _ = conn.WriteTo(data, to) // the sender has been told that it went out
 		})}
 }
 
-// SetRule gives the link to a destination these properties from now on.
-// Packets that wait already keep their times.
-func (c *Conn) SetRule(to netip.AddrPort, r Rule) {
+// SetSpec makes this the link to a destination from now on; it is valid. One
+// that holds already goes on. Packets that wait keep their times.
+func (c *Conn) SetSpec(to netip.AddrPort, s link.Spec) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l := c.lines[plain(to)]
 	if l == nil {
-		l = &Line{}
+		l = &link.Line{}
 		c.lines[plain(to)] = l
+	} else if l.Spec().Equal(s) {
+		return
 	}
-	l.SetRule(time.Now(), r)
+	l.Set(time.Now(), s)
 }
 
-// RemoveRule lets packets to a destination pass unshaped again.
-func (c *Conn) RemoveRule(to netip.AddrPort) {
+// RemoveSpec lets packets to a destination pass unshaped again.
+func (c *Conn) RemoveSpec(to netip.AddrPort) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.lines, plain(to))
 }
 
-// Counters returns what has happened for a destination since its first rule.
-func (c *Conn) Counters(to netip.AddrPort) Counters {
+// Counters returns what has happened for a destination since its first spec.
+func (c *Conn) Counters(to netip.AddrPort) link.Counters {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l := c.lines[plain(to)]; l != nil {
 		return l.Counters()
 	}
-	return Counters{}
+	return link.Counters{}
 }
 
 // plain makes 4-in-6 addresses of dual-stack sockets equal to IPv4 ones.
@@ -83,7 +86,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return plain(parsed)
 }
 
-// WriteTo queues a packet, or drops it silently as a router would.
+// WriteTo sends a packet over the link, or loses it silently as a router would.
 func (c *Conn) WriteTo(p []byte, to net.Addr) (int, error) {
 	c.mu.Lock()
 	l := c.lines[addrPort(to)]
@@ -91,9 +94,7 @@ func (c *Conn) WriteTo(p []byte, to net.Addr) (int, error) {
 		c.mu.Unlock()
 		return c.PacketConn.WriteTo(p, to)
 	}
-	if at, ok := l.Admit(time.Now(), tensor.Bytes(len(p)+headers)); ok {
-		c.wire.Put(at, p, to)
-	}
+	c.wire.Carry(l.Send(time.Now(), tensor.Bytes(len(p)+headers)), p, to)
 	c.mu.Unlock()
 	return len(p), nil
 }

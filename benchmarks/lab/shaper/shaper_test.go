@@ -16,6 +16,7 @@ import (
 
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -62,7 +63,7 @@ func TestRateDelayOrder(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &sink{}
 			c := Wrap(s)
-			c.SetRule(addr, Rule{Rate: rate, Delay: 30 * time.Millisecond, Queue: 10 << 20})
+			c.SetSpec(addr, link.Spec{Rate: rate, Delay: 30 * time.Millisecond, Queue: 10 << 20})
 			start := time.Now()
 			const packets, size = 1000, 1222
 			for i := range packets {
@@ -81,7 +82,7 @@ func TestRateDelayOrder(t *testing.T) {
 			if len(s.ids) != packets || !slices.IsSorted(s.ids) {
 				t.Errorf("%v: %d packets came, in order: %v", rate, len(s.ids), slices.IsSorted(s.ids))
 			}
-			if got := c.Counters(addr); got != (Counters{Packets: packets, Bytes: packets * (size + headers)}) {
+			if got := c.Counters(addr); got != (link.Counters{Packets: packets, Bytes: packets * (size + headers)}) {
 				t.Errorf("%v: counters %+v", rate, got)
 			}
 			if err := c.Close(); err != nil {
@@ -96,7 +97,7 @@ func TestDropTail(t *testing.T) {
 		s := &sink{}
 		c := Wrap(s)
 		defer c.Close()
-		c.SetRule(addr, Rule{Rate: 8 * partition.Mbps, Queue: 10_000})
+		c.SetSpec(addr, link.Spec{Rate: 8 * partition.Mbps, Queue: 10_000})
 		for i := range 100 {
 			send(t, c, uint32(i), 1000-headers)
 		}
@@ -113,20 +114,20 @@ func TestDropTail(t *testing.T) {
 	})
 }
 
-func TestRulesChange(t *testing.T) {
+func TestSpecsChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{}
 		c := Wrap(s)
 		start := time.Now()
-		send(t, c, 1, 100) // no rule: passes at once
-		c.SetRule(addr, Rule{Delay: time.Second})
+		send(t, c, 1, 100) // no spec: passes at once
+		c.SetSpec(addr, link.Spec{Delay: time.Second})
 		send(t, c, 2, 100)
-		c.SetRule(addr, Rule{Delay: time.Millisecond})
+		c.SetSpec(addr, link.Spec{Delay: time.Millisecond})
 		send(t, c, 3, 100) // never before the one in front
 		pass(2 * time.Second)
 		send(t, c, 4, 100)
 		pass(time.Second)
-		c.RemoveRule(addr)
+		c.RemoveSpec(addr)
 		send(t, c, 5, 100)
 		if !slices.Equal(s.ids, []uint32{1, 2, 3, 4, 5}) {
 			t.Fatalf("came: %v", s.ids)
@@ -146,7 +147,7 @@ func TestCloseSendsWhatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sink{}
 		c := Wrap(s)
-		c.SetRule(addr, Rule{Delay: time.Hour})
+		c.SetSpec(addr, link.Spec{Delay: time.Hour})
 		for i := range 3 {
 			send(t, c, uint32(i), 100)
 		}
@@ -154,14 +155,6 @@ func TestCloseSendsWhatWaits(t *testing.T) {
 			t.Errorf("came: %v %v", s.ids, err)
 		}
 	})
-}
-
-func TestDefaultQueue(t *testing.T) {
-	for rate, want := range map[partition.BitsPerSecond]tensor.Bytes{1e6: 64_000, 100e6: 2_500_000} {
-		if got := (Rule{Rate: rate}).queue(); got != want {
-			t.Errorf("%v: %v, want %v", rate, got, want)
-		}
-	}
 }
 
 // clock tells when packets are written to it.
@@ -183,7 +176,7 @@ func BenchmarkLateness(b *testing.B) {
 	c := Wrap(s)
 	defer c.Close()
 	const delay = 5 * time.Millisecond
-	c.SetRule(addr, Rule{Delay: delay})
+	c.SetSpec(addr, link.Spec{Delay: delay})
 	var late []time.Duration
 	p := make([]byte, 1200)
 	for range b.N {

@@ -1,10 +1,11 @@
 package shaper
 
 import (
-	"container/heap"
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/cleaveml/cleave/transport/sim/link"
 )
 
 const (
@@ -15,6 +16,8 @@ const (
 	// left to the system, in slices, so that an earlier packet need not wait.
 	coarse = 1500 * time.Microsecond
 	slice  = 200 * time.Microsecond
+	// most packets in a batch, and buffers kept.
+	most = 4096
 )
 
 // Wire holds packets until their time and then hands them over, in one
@@ -29,14 +32,7 @@ type Wire[To any] struct {
 	queue  packets[To]
 	order  uint64
 	free   [][]byte
-}
-
-// packet waits for its arrival at the other end.
-type packet[To any] struct {
-	at    time.Time
-	order uint64
-	to    To
-	data  []byte
+	batch  []packet[To] // the goroutine's own
 }
 
 // NewWire starts a wire. deliver must not keep data. Close the result.
@@ -46,13 +42,23 @@ func NewWire[To any](deliver func(data []byte, to To)) *Wire[To] {
 	return w
 }
 
-// Put copies a packet that is due at a time; those of equal times keep their
-// order.
-func (w *Wire[To]) Put(at time.Time, data []byte, to To) {
+// Carry does with a copy of a packet what its fate says: hands it over once,
+// twice or never. Packets of equal times keep their order.
+func (w *Wire[To]) Carry(f link.Fate, data []byte, to To) {
+	if f.Lost != link.Arrived {
+		return
+	}
+	w.put(f.At, data, to)
+	if !f.Again.IsZero() {
+		w.put(f.Again, data, to)
+	}
+}
+
+func (w *Wire[To]) put(at time.Time, data []byte, to To) {
 	w.mu.Lock()
 	w.order++
 	order := w.order
-	heap.Push(&w.queue, packet[To]{at, order, to, append(w.buffer(), data...)})
+	w.queue.push(packet[To]{at, order, to, append(w.buffer(), data...)})
 	first := w.queue[0].order == order
 	w.mu.Unlock()
 	if first {
@@ -123,53 +129,30 @@ func (w *Wire[To]) schedule() {
 
 // due hands over what is due and returns the time until the next packet.
 func (w *Wire[To]) due() (wait time.Duration, closed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for {
-		w.mu.Lock()
-		if len(w.queue) == 0 {
-			closed = w.closed
+		for _, p := range w.batch {
+			if len(w.free) < most {
+				w.free = append(w.free, p.data)
+			}
+		}
+		w.batch = w.batch[:0]
+		now := time.Now()
+		for len(w.queue) > 0 && len(w.batch) < most && (w.closed || !w.queue[0].at.After(now)) {
+			w.batch = append(w.batch, w.queue.pop())
+		}
+		switch {
+		case len(w.batch) > 0:
 			w.mu.Unlock()
-			return time.Hour, closed
+			for _, p := range w.batch {
+				w.deliver(p.data, p.to)
+			}
+			w.mu.Lock()
+		case len(w.queue) == 0:
+			return time.Hour, w.closed
+		default:
+			return w.queue[0].at.Sub(now), false
 		}
-		if wait := time.Until(w.queue[0].at); wait > 0 && !w.closed {
-			w.mu.Unlock()
-			return wait, false
-		}
-		next := heap.Pop(&w.queue).(packet[To])
-		w.mu.Unlock()
-		w.deliver(next.data, next.to)
-		w.mu.Lock()
-		if len(w.free) < 4096 {
-			w.free = append(w.free, next.data)
-		}
-		w.mu.Unlock()
 	}
-}
-
-// packets is a heap by time, then by order.
-type packets[To any] []packet[To]
-
-// Len implements heap.Interface.
-func (p packets[To]) Len() int { return len(p) }
-
-// Less implements heap.Interface.
-func (p packets[To]) Less(i, j int) bool {
-	if !p[i].at.Equal(p[j].at) {
-		return p[i].at.Before(p[j].at)
-	}
-	return p[i].order < p[j].order
-}
-
-// Swap implements heap.Interface.
-func (p packets[To]) Swap(i, j int) { p[i], p[j] = p[j], p[i] }
-
-// Push implements heap.Interface.
-func (p *packets[To]) Push(x any) { *p = append(*p, x.(packet[To])) }
-
-// Pop implements heap.Interface.
-func (p *packets[To]) Pop() any {
-	old := *p
-	last := old[len(old)-1]
-	old[len(old)-1] = packet[To]{}
-	*p = old[:len(old)-1]
-	return last
 }

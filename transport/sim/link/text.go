@@ -1,6 +1,7 @@
 package link
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -197,6 +198,19 @@ func Describe(s Spec) (Description, error) {
 		}
 	}
 	return d, nil
+}
+
+// String prints "{rate:18.88Mbps,delay:2.5ms}".
+func (s Spec) String() string {
+	d, err := Describe(s)
+	if err != nil {
+		d.Trace = "of " + rateText(s.Trace.Mean())
+	}
+	text, err := json.Marshal(d)
+	if err != nil {
+		return err.Error()
+	}
+	return strings.ReplaceAll(string(text), `"`, "")
 }
 
 func durationText(d time.Duration) string {
