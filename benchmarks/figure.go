@@ -2,6 +2,7 @@ package benchmarks
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 )
 
@@ -106,6 +107,22 @@ func AtLeast(figure, unit string, value float64, about string) Goal {
 // Told is a figure without a goal.
 func Told(figure, unit string, better Better, about string) Goal {
 	return Goal{figure, unit, better, nil, about}
+}
+
+// Text is the goal in one line, "≤ 0.15 ratio" for example.
+func (g Goal) Text() string {
+	if g.Value == nil {
+		return g.Unit
+	}
+	return fmt.Sprintf("%s %g %s", Sign(g.Better), *g.Value, g.Unit)
+}
+
+// Sign is the relation of a value to a goal that it meets.
+func Sign(b Better) string {
+	if b == Higher {
+		return "≥"
+	}
+	return "≤"
 }
 
 // Of is the figure of a measured value.

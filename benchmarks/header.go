@@ -18,6 +18,7 @@ type Header struct {
 	Journal int    `json:"journal"` // version of the form
 	Bench   string `json:"bench"`
 	Commit  string `json:"commit"`
+	Machine string `json:"machine"` // Machine.Text
 	Seed    uint64 `json:"seed"`
 	// Config is every setting that rows depend on, by the name of its flag.
 	Config  map[string]string `json:"config"`
@@ -41,6 +42,8 @@ func (h Header) match(now Header) error {
 		return fmt.Errorf("it is of the experiment %s, not %s", h.Bench, now.Bench)
 	case h.Commit != now.Commit:
 		return fmt.Errorf("it was begun by cleave %s, this is %s: rows of two programs do not mix", h.Commit, now.Commit)
+	case h.Machine != now.Machine:
+		return fmt.Errorf("it was begun on %s, this is %s: rows of two machines do not mix", h.Machine, now.Machine)
 	case h.Seed != now.Seed:
 		return fmt.Errorf("it was begun with --seed %d, not %d", h.Seed, now.Seed)
 	case h.Digest == now.digest():

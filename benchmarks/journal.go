@@ -33,9 +33,10 @@ type Journal struct {
 
 // Progress of a run.
 type Progress struct {
-	Done     int // rows that are finished
-	Measured int // those of them that this process has measured
-	Expected int // rows of the whole run; 0: not known
+	Key      string // of the row that was finished now
+	Done     int    // rows that are finished
+	Measured int    // those of them that this process has measured
+	Expected int    // rows of the whole run; 0: not known
 }
 
 // journalFile is what a Journal needs of its file.
@@ -200,7 +201,7 @@ func Row[R any](j *Journal, key string, measure func() (R, error)) (R, error) {
 		if err := json.Unmarshal(kept, &row); err != nil {
 			return row, &JournalError{"read", j.path, j.Done(), fmt.Errorf("row %s: %w", key, err)}
 		}
-		j.tell()
+		j.tell(key)
 		return row, nil
 	}
 	if row, err = measure(); err != nil {
@@ -233,7 +234,7 @@ func (j *Journal) keep(key string, row any) error {
 	}
 	j.mu.Unlock()
 	if err == nil {
-		j.tell()
+		j.tell(key)
 	}
 	return err
 }
@@ -256,9 +257,9 @@ func (j *Journal) append(op string, line any) error {
 	return nil
 }
 
-func (j *Journal) tell() {
+func (j *Journal) tell(key string) {
 	j.mu.Lock()
-	p := Progress{Done: len(j.kept), Measured: j.measured, Expected: j.expected}
+	p := Progress{Key: key, Done: len(j.kept), Measured: j.measured, Expected: j.expected}
 	j.mu.Unlock()
 	if j.OnRow != nil {
 		j.OnRow(p)

@@ -98,6 +98,7 @@ func TestJournalRefusesAnotherConfig(t *testing.T) {
 	for want, change := range map[string]func(*Header){
 		"it is of the experiment self, not predict":      func(h *Header) { h.Bench = "predict" },
 		"it was begun by cleave v1, this is v2":          func(h *Header) { h.Commit = "v2" },
+		"it was begun on , this is a Pi":                 func(h *Header) { h.Machine = "a Pi" },
 		"it was begun with --seed 7, not 8":              func(h *Header) { h.Seed = 8 },
 		"it was begun with --rounds 5, not 6":            func(h *Header) { h.Config["rounds"] = "6" },
 		"it was begun with --plans unset, not 3":         func(h *Header) { h.Config["plans"] = "3" },
@@ -166,7 +167,7 @@ func TestJournalTellsProgress(t *testing.T) {
 	again.OnRow = func(p Progress) { told = append(told, p) }
 	again.Expect(3)
 	rows(t, again, 3)
-	if len(told) != 3 || told[0] != (Progress{2, 0, 3}) || told[2] != (Progress{3, 1, 3}) {
+	if len(told) != 3 || told[0] != (Progress{"row 0", 2, 0, 3}) || told[2] != (Progress{"row 2", 3, 1, 3}) {
 		t.Errorf("told %+v", told)
 	}
 }

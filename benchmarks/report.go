@@ -1,40 +1,58 @@
-// Package benchmarks holds what every experiment reports: figures with their
-// goals, rows behind them, and where they were measured.
+// Package benchmarks holds what every experiment needs: figures with their
+// goals, rows kept as they are measured, runs in turns, statistics, and a report
+// of where and when it all was measured.
 package benchmarks
 
 import (
-	"os"
-	"runtime"
 	"slices"
 	"strings"
+	"time"
 )
-
-// Machine is where an experiment ran.
-type Machine struct {
-	OS      string `json:"os"`
-	Arch    string `json:"arch"`
-	CPU     string `json:"cpu"`
-	Cores   int    `json:"cores"`
-	Go      string `json:"go"`
-	Runtime string `json:"runtime"`
-}
 
 // Report is what an experiment prints as JSON.
 type Report struct {
 	Bench string `json:"bench"`
-	// Commit is the revision that the program was built from.
-	Commit  string   `json:"commit"`
-	Machine Machine  `json:"machine"`
-	Figures []Figure `json:"figures"`
-	Rows    []any    `json:"rows"`
+	// Commit is the revision that the program was built from; Dirty: with changes.
+	Commit  string  `json:"commit"`
+	Dirty   bool    `json:"dirty"`
+	Machine Machine `json:"machine"`
+	// Seed of everything random, and the settings that rows depend on.
+	Seed    uint64            `json:"seed"`
+	Config  map[string]string `json:"config,omitempty"`
+	Started time.Time         `json:"started"`
+	Seconds float64           `json:"duration_s"` // of this process; kept rows took longer
+	Kept    int               `json:"rows_kept"`  // rows measured by a run before, which this one resumed
+	Load    Load              `json:"load"`
+	// Warnings say why the figures may be worse than the program.
+	Warnings []string `json:"warnings"`
+	Figures  []Figure `json:"figures"`
+	Rows     []any    `json:"rows"`
+
+	start     time.Time
+	processor processor // at the start
 }
 
-// NewReport starts a report. revision is what the program was built from,
-// runtimeVersion names the inference runtime, cpu the processor's features.
+// NewReport starts a report. revision is what the program was built from, cpu
+// the processor's features, runtimeVersion the inference runtime's, "" if the
+// experiment uses none.
 func NewReport(bench, revision, runtimeVersion, cpu string) Report {
+	now := time.Now()
 	return Report{
-		Bench: bench, Commit: revision, Rows: []any{}, Figures: []Figure{},
-		Machine: Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: cpuName(cpu), Cores: runtime.NumCPU(), Go: runtime.Version(), Runtime: runtimeVersion},
+		Bench: bench, Commit: revision, Dirty: dirty(revision), Machine: thisMachine(runtimeVersion, cpu),
+		Started: now.UTC().Truncate(time.Second), Load: Load{Start: loadAverage()},
+		Warnings: []string{}, Figures: []Figure{}, Rows: []any{},
+		start: now, processor: readProcessor(),
+	}
+}
+
+// Finish notes how long the run took and what else the machine did meanwhile.
+func (r *Report) Finish() {
+	r.Seconds = time.Since(r.start).Round(time.Millisecond).Seconds()
+	r.Load.End = loadAverage()
+	r.Load.Others = r.processor.others(readProcessor())
+	r.Warnings = append(r.Warnings, r.Load.warnings(r.Machine.Cores)...)
+	if r.Dirty {
+		r.Warnings = append(r.Warnings, "built from changed files: "+r.Commit)
 	}
 }
 
@@ -43,16 +61,13 @@ func (r Report) Holds() bool {
 	return !slices.ContainsFunc(r.Figures, func(f Figure) bool { return !f.Holds })
 }
 
-// cpuName is the processor's name where the system tells it, and its features.
-func cpuName(features string) string {
-	data, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return features
-	}
-	for line := range strings.Lines(string(data)) {
-		if name, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimSpace(strings.TrimLeft(name, "\t: ")) + " (" + features + ")"
+// Missed names the figures that miss their goal.
+func (r Report) Missed() string {
+	var names []string
+	for _, f := range r.Figures {
+		if !f.Holds {
+			names = append(names, f.Name)
 		}
 	}
-	return features
+	return strings.Join(names, ", ")
 }

@@ -21,13 +21,25 @@ import (
 	"github.com/cleaveml/cleave/transport"
 )
 
-// The goals.
-const (
-	GoalMedian = 0.15
-	GoalP90    = 0.30
-	GoalRegret = 0.10
-	GoalPlans  = 20 // split plans per cell
-)
+// Experiment is what it is about.
+func Experiment() benchmarks.Experiment {
+	return benchmarks.Experiment{
+		Name:  "predict",
+		About: "estimates made before the run against what plans then take; regret of the chosen plan",
+		Method: `How well Cleave knows beforehand what a plan takes, and how much worse its choice is than the best plan. MobileNetV2, ResNet-18, GoogLeNet and AlexNet on three
+networks (18.88 Mbps/5 ms, 5.85/30, 100/5), device ×16 and cloud ×1. Each of these 12 cells has the chosen plan and cuts spread over the network, the ends
+included, each run three times after one run to warm up; the five fastest and the chosen one then run seven times more, interleaved. A cell is measured as a
+whole: a run that is resumed begins with the first cell that was not finished.
+
+**Estimates first.** All estimates of a cell are made before the first plan runs, and nothing that is then measured changes them.`,
+		Goals: []benchmarks.Goal{
+			benchmarks.AtMost("prediction_error_median", "ratio", 0.15, `\|predicted − measured\| / measured over all plans that are real splits`),
+			benchmarks.AtMost("prediction_error_p90", "ratio", 0.30, "the same, 90 % quantile"),
+			benchmarks.AtMost("regret_max", "ratio", 0.10, "the chosen plan's time over the best's in the final rounds, minus 1, worst cell"),
+			benchmarks.AtLeast("split_plans_min", "plans", 20, "real splits in the cell with the fewest"),
+		},
+	}
+}
 
 // Network is the link between device and cloud.
 type Network struct {
@@ -69,6 +81,9 @@ type Config struct {
 	// Finals of the best five and the chosen one, interleaved.
 	Plans, Runs, Finals int
 	Step                func(format string, args ...any)
+	// Journal keeps whole cells: the estimates of one are made together, before any
+	// of its plans runs.
+	Journal *benchmarks.Journal
 }
 
 // Row is one plan in one cell.
@@ -86,18 +101,19 @@ type Row struct {
 	MeasuredWork  float64 `json:"measured_work_ms"` // median
 	Final         float64 `json:"final_ms,omitempty"`
 	Chosen        bool    `json:"chosen,omitempty"`
+	Split         bool    `json:"split"`            // the plan uses both hosts
 	Regret        float64 `json:"regret,omitempty"` // of the chosen plan
 
-	plan  partition.Plan
-	split bool
+	plan partition.Plan
 }
 
 // Run measures every cell.
 func Run(ctx context.Context, cfg Config) ([]Row, error) {
+	cfg.Journal.Expect(len(cfg.Networks) * len(cfg.Subjects))
 	var rows []Row
 	for i, n := range cfg.Networks {
-		cell, err := cfg.network(ctx, i, n)
-		rows = append(rows, cell...)
+		cells, err := cfg.network(ctx, i, n)
+		rows = append(rows, cells...)
 		if err != nil {
 			return rows, fmt.Errorf("network %s: %w", n.Name, err)
 		}
@@ -105,30 +121,44 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	return rows, nil
 }
 
-// network starts a cluster of two and measures every model on it.
+// network measures every model on a cluster of two, which is started for the
+// first cell that the journal has not kept.
 func (cfg Config) network(ctx context.Context, i int, n Network) (rows []Row, err error) {
-	lc := cfg.Lab
-	lc.Dir = filepath.Join(cfg.Lab.Dir, fmt.Sprint(i))
-	lc.Hosts = []lab.Host{{Name: "device", Tier: partition.Device, Slowdown: cfg.Slowdown}, {Name: "cloud", Tier: partition.Cloud, Slowdown: 1}}
-	lc.Links = []lab.Link{{A: "device", B: "cloud", Up: n.Up, Down: n.Down, RTT: n.RTT}}
-	l, err := lab.Start(ctx, lc)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	client, err := l.Client(ctx, "device")
-	if err != nil {
-		return nil, err
-	}
+	var client *nodes.Client
+	var l *lab.Lab
+	defer func() {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
 	for _, s := range cfg.Subjects {
-		c := &cell{Config: cfg, ctx: ctx, client: client, network: n, subject: s}
-		cellRows, err := c.run()
-		rows = append(rows, cellRows...)
+		cells, err := benchmarks.Row(cfg.Journal, n.Name+" "+s.Name, func() (_ []Row, err error) {
+			if l == nil {
+				if l, err = cfg.start(ctx, i, n); err != nil {
+					return nil, err
+				}
+				if client, err = l.Client(ctx, "device"); err != nil {
+					return nil, err
+				}
+			}
+			c := &cell{Config: cfg, ctx: ctx, client: client, network: n, subject: s}
+			return c.run()
+		})
+		rows = append(rows, cells...)
 		if err != nil {
 			return rows, fmt.Errorf("model %s: %w", s.Name, err)
 		}
 	}
 	return rows, nil
+}
+
+// start starts the cluster of network i.
+func (cfg Config) start(ctx context.Context, i int, n Network) (*lab.Lab, error) {
+	lc := cfg.Lab
+	lc.Dir = filepath.Join(cfg.Lab.Dir, fmt.Sprint(i))
+	lc.Hosts = []lab.Host{{Name: "device", Tier: partition.Device, Slowdown: cfg.Slowdown}, {Name: "cloud", Tier: partition.Cloud, Slowdown: 1}}
+	lc.Links = []lab.Link{{A: "device", B: "cloud", Up: n.Up, Down: n.Down, RTT: n.RTT}}
+	return lab.Start(ctx, lc)
 }
 
 // cell is one model on one network.
@@ -169,7 +199,7 @@ func (c *cell) run() ([]Row, error) {
 // included; every estimate is made before anything runs.
 func (c *cell) plans(reply nodes.PlanReply) ([]Row, error) {
 	row := func(p partition.Plan, cut int) Row {
-		return Row{Model: c.subject.Name, Network: c.network.Name, Plan: p.String(), Cut: cut, Predicted: ms(p.Total), PredictedWork: ms(work(p)), plan: p, split: p.Split()}
+		return Row{Model: c.subject.Name, Network: c.network.Name, Plan: p.String(), Cut: cut, Predicted: ms(p.Total), PredictedWork: ms(work(p)), plan: p, Split: p.Split()}
 	}
 	chosen := row(reply.Chosen, -1)
 	chosen.Chosen = true
@@ -296,7 +326,7 @@ func Figures(rows []Row) []benchmarks.Figure {
 	for _, r := range rows {
 		cell := [2]string{r.Model, r.Network}
 		splits[cell] += 0
-		if r.split && !r.Chosen {
+		if r.Split && !r.Chosen {
 			errs = append(errs, r.Error)
 			splits[cell]++
 		}
@@ -306,11 +336,13 @@ func Figures(rows []Row) []benchmarks.Figure {
 	for _, n := range splits {
 		fewest = min(fewest, float64(n))
 	}
+	e := Experiment()
+	median := benchmarks.Median(errs, 1)
 	return []benchmarks.Figure{
-		benchmarks.NewFigure("prediction_error_median", benchmarks.QuantileOf(errs, 0.5), "ratio", benchmarks.Lower, GoalMedian),
-		benchmarks.NewFigure("prediction_error_p90", benchmarks.QuantileOf(errs, 0.9), "ratio", benchmarks.Lower, GoalP90),
-		benchmarks.NewFigure("regret_max", regret, "ratio", benchmarks.Lower, GoalRegret),
-		benchmarks.NewFigure("split_plans_min", fewest, "plans", benchmarks.Higher, GoalPlans),
+		e.Figure("prediction_error_median", median.Value).With(median),
+		e.Figure("prediction_error_p90", benchmarks.QuantileOf(errs, 0.9)),
+		e.Figure("regret_max", regret),
+		e.Figure("split_plans_min", fewest),
 	}
 }
 

@@ -9,11 +9,11 @@ import (
 // is the largest of all cells, and a cell with too few splits does not hold.
 func TestFigures(t *testing.T) {
 	rows := []Row{
-		{Model: "a", Network: "n", Chosen: true, split: true, Error: 9, Regret: 0.05},
-		{Model: "a", Network: "n", split: false, Error: 9},
+		{Model: "a", Network: "n", Chosen: true, Split: true, Error: 9, Regret: 0.05},
+		{Model: "a", Network: "n", Split: false, Error: 9},
 	}
 	for i := range 20 {
-		rows = append(rows, Row{Model: "a", Network: "n", split: true, Error: float64(i) / 100})
+		rows = append(rows, Row{Model: "a", Network: "n", Split: true, Error: float64(i) / 100})
 	}
 	rows = append(rows, Row{Model: "b", Network: "n", Chosen: true, Regret: 0.2})
 	got := map[string]float64{}
@@ -25,7 +25,7 @@ func TestFigures(t *testing.T) {
 		t.Errorf("got %v, %v", got, holds)
 	}
 	if got["split_plans_min"] != 0 || holds["split_plans_min"] {
-		t.Errorf("model b has no split: %v", got)
+		t.Errorf("model b has no Split: %v", got)
 	}
 	for _, f := range Figures(nil) {
 		if f.Name == "prediction_error_median" && f.Holds {

@@ -1,0 +1,49 @@
+// Package archive writes what a run of an experiment has found into a folder:
+// its report as JSON and its rows as Parquet, beside the journal of the run.
+package archive
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/cleaveml/cleave/benchmarks"
+)
+
+// Journal is the path of the journal of a run in dir.
+func Journal(dir string) string { return filepath.Join(dir, "rows.jsonl") }
+
+// Write writes report.json and rows.parquet. A file has its name only when it is
+// whole.
+func Write(dir string, r benchmarks.Report) error {
+	err := replace(filepath.Join(dir, "report.json"), func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(r)
+	})
+	if err != nil {
+		return err
+	}
+	return replace(filepath.Join(dir, "rows.parquet"), func(w io.Writer) error { return WriteParquet(w, r) })
+}
+
+// replace writes a file under another name and then gives it its own.
+func replace(path string, write func(io.Writer) error) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(file.Name()) // the first error counts
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	if err := errors.Join(file.Chmod(0o640), write(file), file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
