@@ -112,16 +112,26 @@ func (s *steering) end(st *stream, r *running, choice scheduler.Choice, report I
 		events = append(events, done)
 	}
 	s.step(events...)
-	for _, h := range report.Hosts {
-		if h.Fallback != "" && h.Failed == "" && len(r.plan.Path) > 1 {
-			s.check(r.plan.Path[1])
-		}
+	for _, late := range lateHops(r.plan, report.Hosts) {
+		s.check(late.From, late.To)
 	}
 }
 
-// check finds out whether a host that was late is there: if it is, its link is
-// measured anew, else it is suspect.
-func (s *steering) check(host partition.HostID) {
+// lateHops are the hops of a plan whose far host was there, as far as anybody
+// knows, and still did not answer the near one in time.
+func lateHops(p partition.Plan, reports []HostReport) []scheduler.Probe {
+	var hops []scheduler.Probe
+	for i, h := range reports {
+		if h.Fallback != "" && h.Failed == "" && i+1 < len(p.Path) {
+			hops = append(hops, scheduler.Probe{From: p.Path[i], To: p.Path[i+1]})
+		}
+	}
+	return hops
+}
+
+// check finds out whether a host is there that was late for another: if it is,
+// the link between them is measured anew, else it is suspect.
+func (s *steering) check(from, host partition.HostID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.checking[host] {
@@ -130,7 +140,7 @@ func (s *steering) check(host partition.HostID) {
 	s.checking[host] = true
 	s.start(func() {
 		if s.a.answers(s.ctx, host) {
-			s.probe(scheduler.Probe{From: s.a.cfg.ID, To: host})
+			s.probe(scheduler.Probe{From: from, To: host})
 		} else if s.ctx.Err() == nil {
 			s.a.suspect(host, true)
 			s.step(scheduler.Suspect{Host: host})

@@ -262,7 +262,9 @@ const (
 	sniffPause = 5 * time.Second
 )
 
-// probe measures a link and tells the scheduler.
+// probe measures a link and tells the scheduler. Where another host was to do it
+// and did not, that says nothing of the far one: what is asked is whether the
+// host that was to measure is there.
 func (s *steering) probe(act scheduler.Probe) {
 	ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
 	defer cancel()
@@ -270,9 +272,13 @@ func (s *steering) probe(act scheduler.Probe) {
 	if s.ctx.Err() != nil {
 		return
 	}
-	if err != nil || len(links) == 0 {
+	switch failed := err != nil || len(links) == 0; {
+	case failed && act.From == s.a.cfg.ID:
 		s.a.suspect(act.To, true)
 		s.step(scheduler.Suspect{Host: act.To})
+		return
+	case failed:
+		s.check(s.a.cfg.ID, act.From)
 		return
 	}
 	s.a.suspect(act.To, false)

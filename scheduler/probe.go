@@ -49,7 +49,8 @@ func (p *pair) staler(q *pair) bool {
 }
 
 // mayProbe says whether there is somebody to answer and no probe under way. A
-// suspect host is asked again every Backoff.
+// suspect host is asked again every Backoff, and to measure its links to others
+// only once it has answered the source, where that has a link to it.
 func (s *Scheduler) mayProbe(p *pair) bool {
 	if !p.asked.IsZero() && s.now.Sub(p.asked) < s.cfg.ProbeTimeout {
 		return false
@@ -59,7 +60,7 @@ func (s *Scheduler) mayProbe(p *pair) bool {
 		case left:
 			return false
 		case suspect:
-			if !p.urgent && s.now.Sub(p.tried) < s.cfg.Backoff {
+			if h == p.near && s.world.direct(h) || !p.urgent && s.now.Sub(p.tried) < s.cfg.Backoff {
 				return false
 			}
 		case unheard, alive:

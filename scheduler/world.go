@@ -146,7 +146,8 @@ func (s *Scheduler) joined(e Joined) {
 }
 
 // lost notes that a host does not answer or is gone, and releases all that ran
-// on it: what it had loaded is lost with it.
+// on it: what it had loaded is lost with it. Links to it are measured at once,
+// which shows whether it is back.
 func (s *Scheduler) lost(id partition.HostID, how standing) {
 	w := &s.world
 	i := w.host(id)
@@ -163,8 +164,8 @@ func (s *Scheduler) lost(id partition.HostID, how standing) {
 		if how == left {
 			p.measured = time.Time{}
 			w.lines[2*j], w.lines[2*j+1] = closed, closed
-		} else if h.usable() {
-			p.urgent = true
+		} else if h.usable() && p.near != i {
+			p.urgent = true // nobody would measure the others now
 		}
 	}
 	if how == left || h.usable() {
@@ -243,11 +244,16 @@ func (s *Scheduler) answered(i int) {
 		if w.hosts[h].standing != suspect {
 			continue
 		}
-		direct, ok := w.pairOf[[2]int{0, h}]
-		if p.near == 0 || !ok || w.pairs[direct].measured.IsZero() {
+		if p.near == 0 || !w.direct(h) {
 			w.hosts[h].standing = alive
 		}
 	}
+}
+
+// direct reports whether the source has a link of its own to a host.
+func (w *world) direct(host int) bool {
+	i, ok := w.pairOf[[2]int{0, host}]
+	return ok && !w.pairs[i].measured.IsZero()
 }
 
 // shifted takes notice that a link is not what it was. The source's links
