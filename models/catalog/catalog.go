@@ -82,7 +82,7 @@ func findZoo(name string) (*Entry, pipeline.Model, error) {
 	}
 	return &Entry{
 		Name: name, fingerprint: fmt.Sprintf("zoo %s %s seed %d", zooVersion, name, zooSeed),
-		Inputs:  []models.ValueInfo{{Name: "input", DType: tensor.Float32, Shape: a.Input}},
+		Inputs:  []models.ValueInfo{{Name: "input", DType: a.DType, Shape: a.Input}},
 		Outputs: []models.ValueInfo{{Name: "output", DType: tensor.Float32, Shape: tensor.Shape{1, int64(a.Classes)}}},
 		open: func() (*models.File, error) {
 			m, err := zoo.Build(name, zooSeed)

@@ -108,8 +108,10 @@ func onShelf(m Model) (string, error) {
 		}
 	}
 	switch m.Zoo {
-	case "alexnet", "googlenet", "mobilenet_v2", "resnet18", "squeezenet1_1":
+	case "alexnet", "googlenet", "mobilenet_v2", "resnet18", "resnet50", "squeezenet1_1", "vgg16", "vit_b_16":
 		return "imagenet", nil
+	case "transformer_encoder":
+		return "text", nil
 	case "mlp":
 		return "mlp", nil
 	}

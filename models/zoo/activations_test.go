@@ -1,14 +1,17 @@
 package zoo_test
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 
+	ort "github.com/yalue/onnxruntime_go"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/cleaveml/cleave/models/onnx"
+	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/models/zoo"
 )
 
@@ -93,38 +96,63 @@ func deviation(v []float32) float64 {
 func TestActivationsNeitherVanishNorSaturate(t *testing.T) {
 	needRuntime(t)
 	for _, name := range zoo.Names() {
-		t.Run(name, func(t *testing.T) {
-			about, err := zoo.Describe(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			m := built(t, name)
-			kinds := map[string]string{}
-			for _, n := range m.Graph.Node {
-				kinds[n.Output[0]] = n.GetOpType()
-			}
-			m, outputs := exposed(m, "Relu", "Clip", "Add", "Concat", "Gemm", "MatMul")
-			inputs := [][]float32{texture(about.Input, 1), texture(about.Input, 2), texture(about.Input, 3)}
-			answers := make([][]float32, len(inputs))
-			saturated := map[string]float64{}
-			watch(t, m, about.Input, inputs, outputs, func(run int, value string, v []float32) {
-				if value == "output" {
-					answers[run] = slices.Clone(v)
-					return
-				}
-				if std := deviation(v); !(std > 0.2 && std < 5) && value != "conv10.relu" {
-					t.Errorf("%s: standard deviation %.3g", value, std)
-				}
-				saturated[value] += bound(kinds[value], v) / float64(len(inputs))
-			})
-			for value, share := range saturated {
-				if share > 0.6 {
-					t.Errorf("%s: %.0f %% of the values are saturated", value, 100*share)
-				}
-			}
-			checkAnswers(t, answers)
-		})
+		for _, s := range sizes(name) {
+			t.Run(fmt.Sprintf("%s/%d", name, s), func(t *testing.T) { testActivations(t, name, s) })
+		}
 	}
+}
+
+func testActivations(t *testing.T, name string, s size) {
+	about, err := zoo.Describe(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := built(t, name, s)
+	kinds := map[string]string{}
+	for _, n := range m.Graph.Node {
+		kinds[n.Output[0]] = n.GetOpType()
+	}
+	m, outputs := exposed(m, "Relu", "Clip", "Add", "Concat", "Gemm", "MatMul", "Tanh", "LayerNormalization")
+	const runs = 3
+	answers := make([][]float32, runs)
+	saturated := map[string]float64{}
+	watch(t, m, runs, func(run int) ort.Value { return sample(t, about, uint64(run+1)) }, outputs, func(run int, value string, v []float32) {
+		if value == "output" {
+			answers[run] = slices.Clone(v)
+			return
+		}
+		if std := deviation(v); !(std > 0.2 && std < 5) && value != "conv10.relu" {
+			t.Errorf("%s: standard deviation %.3g", value, std)
+		}
+		saturated[value] += bound(kinds[value], v) / runs
+	})
+	for value, share := range saturated {
+		if share > 0.6 {
+			t.Errorf("%s: %.0f %% of the values are saturated", value, 100*share)
+		}
+	}
+	checkAnswers(t, answers)
+}
+
+// sample is an input of a network: a picture, or a text of random word pieces.
+func sample(t testing.TB, about zoo.Architecture, seed uint64) ort.Value {
+	t.Helper()
+	var v ort.Value
+	var err error
+	if about.DType == tensor.Int64 {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		ids := make([]int64, about.Input.Elements())
+		for i := range ids {
+			ids[i] = rng.Int64N(30522)
+		}
+		v, err = ort.NewTensor(ort.NewShape(about.Input...), ids)
+	} else {
+		v, err = ort.NewTensor(ort.NewShape(about.Input...), texture(about.Input, seed))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
 
 // bound is the share of a rectifier's outputs that sit on one of its bounds.

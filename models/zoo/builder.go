@@ -1,23 +1,28 @@
 package zoo
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/cleaveml/cleave/models/onnx"
+	"github.com/cleaveml/cleave/models/tensor"
 )
 
 // builder appends nodes and weights to a graph. A node and the value it makes
 // bear the same name.
 type builder struct {
-	seed  uint64
+	seed   uint64
+	narrow int // what widths are divided by
+	// bare weights have dimensions and no bytes.
+	bare  bool
 	graph *onnx.GraphProto
 }
 
-func build(e entry, seed uint64) *onnx.ModelProto {
-	b := &builder{seed, &onnx.GraphProto{Name: proto.String(e.Name)}}
+func (b *builder) build(e entry) *onnx.ModelProto {
+	b.graph = &onnx.GraphProto{Name: proto.String(e.Name)}
 	x := flow{name: "input", height: 1, width: 1}
 	if len(e.Input) == 4 {
 		x.height, x.width = int(e.Input[2]), int(e.Input[3])
@@ -27,19 +32,19 @@ func build(e entry, seed uint64) *onnx.ModelProto {
 	}
 	y := e.draw(b, x)
 	b.rename(y.name, "output")
-	b.graph.Input = []*onnx.ValueInfoProto{valueInfo("input", e.Input)}
-	b.graph.Output = []*onnx.ValueInfoProto{valueInfo("output", []int64{1, int64(e.Classes)})}
+	b.graph.Input = []*onnx.ValueInfoProto{valueInfo("input", e.DType, e.Input)}
+	b.graph.Output = []*onnx.ValueInfoProto{valueInfo("output", tensor.Float32, []int64{1, int64(e.Classes)})}
 	return &onnx.ModelProto{
 		IrVersion:       proto.Int64(8),
 		ProducerName:    proto.String("cleave"),
 		ProducerVersion: proto.String("zoo"),
-		DocString:       proto.String(fmt.Sprintf("%s; random weights, seed %d", e.Paper, seed)),
+		DocString:       proto.String(fmt.Sprintf("%s; random weights, seed %d", e.Paper, b.seed)),
 		OpsetImport:     []*onnx.OperatorSetIdProto{{Domain: proto.String(""), Version: proto.Int64(17)}},
 		Graph:           b.graph,
 	}
 }
 
-func valueInfo(name string, shape []int64) *onnx.ValueInfoProto {
+func valueInfo(name string, dtype tensor.DType, shape []int64) *onnx.ValueInfoProto {
 	dims := make([]*onnx.TensorShapeProto_Dimension, len(shape))
 	for i, d := range shape {
 		dims[i] = &onnx.TensorShapeProto_Dimension{Value: &onnx.TensorShapeProto_Dimension_DimValue{DimValue: d}}
@@ -47,7 +52,7 @@ func valueInfo(name string, shape []int64) *onnx.ValueInfoProto {
 	return &onnx.ValueInfoProto{
 		Name: proto.String(name),
 		Type: &onnx.TypeProto{Value: &onnx.TypeProto_TensorType{TensorType: &onnx.TypeProto_Tensor{
-			ElemType: proto.Int32(int32(onnx.TensorProto_FLOAT)),
+			ElemType: proto.Int32(int32(dtype)),
 			Shape:    &onnx.TensorShapeProto{Dim: dims},
 		}}},
 	}
@@ -61,6 +66,9 @@ func (b *builder) rename(from, to string) {
 	}
 	last.Output[0] = to
 }
+
+// slim is a width of the network, less in its narrow form.
+func (b *builder) slim(width int) int { return width / max(b.narrow, 1) }
 
 func (b *builder) node(op, name string, inputs []string, attributes ...*onnx.AttributeProto) {
 	b.graph.Node = append(b.graph.Node, &onnx.NodeProto{
@@ -77,6 +85,39 @@ func (b *builder) weight(name string, raw []byte, dims ...int64) string {
 	return name
 }
 
+// constant is a scalar, made once for all nodes that use it.
+func (b *builder) constant(name string, v float64) string {
+	if !b.has(name) {
+		b.weight(name, floats([]float64{v}))
+	}
+	return name
+}
+
+// indices are whole numbers, made once for all nodes that use them.
+func (b *builder) indices(name string, v []int64, dims ...int64) string {
+	if b.has(name) {
+		return name
+	}
+	raw := make([]byte, 0, 8*len(v))
+	for _, x := range v {
+		raw = binary.LittleEndian.AppendUint64(raw, uint64(x))
+	}
+	b.graph.Initializer = append(b.graph.Initializer, &onnx.TensorProto{
+		Name: proto.String(name), Dims: dims, RawData: raw,
+		DataType: proto.Int32(int32(onnx.TensorProto_INT64)),
+	})
+	return name
+}
+
+func (b *builder) has(weight string) bool {
+	for _, w := range b.graph.Initializer {
+		if w.GetName() == weight {
+			return true
+		}
+	}
+	return false
+}
+
 func ints(name string, v ...int64) *onnx.AttributeProto {
 	return &onnx.AttributeProto{Name: proto.String(name), Type: onnx.AttributeProto_INTS.Enum(), Ints: v}
 }
@@ -85,9 +126,17 @@ func integer(name string, v int64) *onnx.AttributeProto {
 	return &onnx.AttributeProto{Name: proto.String(name), Type: onnx.AttributeProto_INT.Enum(), I: proto.Int64(v)}
 }
 
+func number(name string, v float32) *onnx.AttributeProto {
+	return &onnx.AttributeProto{Name: proto.String(name), Type: onnx.AttributeProto_FLOAT.Enum(), F: proto.Float32(v)}
+}
+
 // he draws a weight tensor, He-uniform times gain: limit = gain·√(6/fanIn)
-// (He et al. 2015, Delving Deep into Rectifiers, §2.2).
+// (He et al. 2015, Delving Deep into Rectifiers, §2.2). A bare one is nil.
 func (b *builder) he(name string, fanIn int, gain float64, dims ...int64) []byte {
+	if b.bare {
+		b.weight(name, nil, dims...)
+		return nil
+	}
 	n := 1
 	for _, d := range dims {
 		n *= int(d)

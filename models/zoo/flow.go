@@ -74,3 +74,48 @@ func normal(b float64) (density, below float64) {
 func peak(mean, variance float64) (float64, float64) {
 	return mean + float64(0.55*math.Sqrt(variance)), float64(1.5 * variance)
 }
+
+// hermite are the nodes of the Gauss-Hermite quadrature of degree seven for the
+// standard normal distribution (Abramowitz & Stegun 1964, table 25.10, rescaled).
+var hermite = [7]struct{ at, weight float64 }{
+	{-3.750439717725742, 0.0005482688559722},
+	{-2.366759410734541, 0.0307571239675865},
+	{-1.154405394739968, 0.2401231786050127},
+	{0, 0.4571428571428571},
+	{1.154405394739968, 0.2401231786050127},
+	{2.366759410734541, 0.0307571239675865},
+	{3.750439717725742, 0.0005482688559722},
+}
+
+// smoothed gives the moments of GELU(X) = X·Φ(X) for X normal.
+func smoothed(mean, variance float64) (float64, float64) {
+	std := math.Sqrt(variance)
+	var first, second float64
+	for _, node := range hermite {
+		x := mean + float64(std*node.at)
+		_, below := normal(min(max(x, -3), 3))
+		y := float64(x * below)
+		first += float64(node.weight * y)
+		second += float64(node.weight * float64(y*y))
+	}
+	return first, max(second-float64(first*first), float64(1e-3*variance))
+}
+
+// joined gives the moments of max(0, X+Y) for Y normal and X what a rectifier
+// has left, half of it at its least value: the sum of a residual block is no
+// longer normal, and what came through one rectifier passes the next.
+func joined(mean, variance, branchMean, branchVariance float64) (float64, float64) {
+	scale := math.Sqrt(variance) / 0.5838 // max(0, Z) deviates by 0.5838 and has the mean 0.3989
+	least := mean - float64(scale*0.3989)
+	var first, second float64
+	for _, node := range hermite {
+		x := least + float64(scale*max(0, node.at)) + branchMean
+		m, v := x, branchVariance
+		if float64(x*x) < 9*v || x < 0 {
+			m, v = rectified(x, v)
+		}
+		first += float64(node.weight * m)
+		second += float64(node.weight * (v + float64(m*m)))
+	}
+	return first, max(second-float64(first*first), float64(1e-3*variance))
+}

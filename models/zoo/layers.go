@@ -25,7 +25,7 @@ func (b *builder) conv(name string, x flow, c conv) flow {
 	y := x.as(name, c.out)
 	y.height = (x.height+2*c.pad-c.kernel)/c.stride + 1
 	y.width = (x.width+2*c.pad-c.kernel)/c.stride + 1
-	for o, at := 0, 0; o < c.out; o++ {
+	for o, at := 0, 0; o < c.out && w != nil; o++ {
 		first := o / (c.out / c.groups) * in
 		for i := range in {
 			sum, squares := moments(w, at, area)
@@ -45,9 +45,14 @@ func (b *builder) conv(name string, x flow, c conv) flow {
 
 // norm is a batch normalisation whose statistics are those expected of x.
 func (b *builder) norm(name string, x flow, epsilon float32) flow {
+	return b.scaledNorm(name, x, epsilon, 1)
+}
+
+// scaledNorm is a norm to another deviation than 1.
+func (b *builder) scaledNorm(name string, x flow, epsilon float32, spread float64) flow {
 	n := x.channels()
 	y := x.as(name, n)
-	scale := b.jitter(name+".weight", n, 1, 0.1)
+	scale := b.jitter(name+".weight", n, spread, 0.1)
 	shift := b.jitter(name+".bias", n, 0.05, 0.1)
 	for i := range n {
 		y.mean[i], y.variance[i] = shift[i], float64(scale[i]*scale[i])
@@ -58,9 +63,7 @@ func (b *builder) norm(name string, x flow, epsilon float32) flow {
 		b.weight(name+".running_mean", floats(x.mean), int64(n)),
 		b.weight(name+".running_var", floats(x.variance), int64(n)),
 	}
-	kind := onnx.AttributeProto_FLOAT.Enum()
-	eps := "epsilon"
-	b.node("BatchNormalization", name, inputs, &onnx.AttributeProto{Name: &eps, Type: kind, F: &epsilon})
+	b.node("BatchNormalization", name, inputs, number("epsilon", epsilon))
 	return y
 }
 
@@ -71,21 +74,8 @@ func (b *builder) relu(name string, x flow) flow {
 
 // relu6 is min(max(x, 0), 6); the cap is too far out to change the moments.
 func (b *builder) relu6(name string, x flow) flow {
-	if !b.has("zero") {
-		b.weight("zero", floats([]float64{0}))
-		b.weight("six", floats([]float64{6}))
-	}
-	b.node("Clip", name, []string{x.name, "zero", "six"})
+	b.node("Clip", name, []string{x.name, b.constant("zero", 0), b.constant("six", 6)})
 	return x.each(name, rectified)
-}
-
-func (b *builder) has(weight string) bool {
-	for _, w := range b.graph.Initializer {
-		if w.GetName() == weight {
-			return true
-		}
-	}
-	return false
 }
 
 func (x flow) each(name string, change func(mean, variance float64) (float64, float64)) flow {
@@ -177,7 +167,7 @@ func (b *builder) linear(name string, x flow, out int, gain float64) flow {
 	in := x.channels()
 	w := b.he(name+".weight", in, gain, int64(out), int64(in))
 	y := x.as(name, out)
-	for o := range out {
+	for o := range len(w) / (4 * in) {
 		y.mean[o], y.variance[o] = weigh(w[4*o*in:][:4*in], x)
 	}
 	b.node("Gemm", name, []string{x.name, name + ".weight", b.bias(name+".bias", y)}, integer("transB", 1))
@@ -190,12 +180,7 @@ func (b *builder) dense(name string, x flow, out int, gain float64) flow {
 	in := x.channels()
 	w := b.he(name+".kernel", in, gain, int64(in), int64(out))
 	y := x.as(name, out)
-	for i := range in {
-		for o := range out {
-			v := float(w, i*out+o)
-			x.feed(i, y, o, v, float64(v*v))
-		}
-	}
+	weighColumns(w, x, y)
 	bias := b.bias(name+".bias", y)
 	b.node("MatMul", name+".matmul", []string{x.name, name + ".kernel"})
 	b.node("Add", name, []string{name + ".matmul", bias})

@@ -99,32 +99,6 @@ func mobileNetV2(b *builder, x flow) flow {
 	return b.linear("classifier", x, 1000, x.spread(logitSpread))
 }
 
-// resNet18 has two basic blocks per stage.
-func resNet18(b *builder, x flow) flow {
-	layer := func(prefix, n string, x flow, c conv) flow {
-		return b.norm(prefix+"bn"+n, b.conv(prefix+"conv"+n, x, c), 1e-5)
-	}
-	x = b.relu("relu", layer("", "1", x, conv{out: 64, kernel: 7, stride: 2, pad: 3}))
-	x = b.maxPool("maxpool", x, pool{kernel: 3, stride: 2, pad: 1})
-	for stage, out := range []int{64, 128, 256, 512} {
-		for i := range 2 {
-			name := fmt.Sprintf("layer%d.%d.", stage+1, i)
-			stride := 1
-			if stage > 0 && i == 0 {
-				stride = 2
-			}
-			y := b.relu(name+"relu1", layer(name, "1", x, conv{out: out, kernel: 3, stride: stride, pad: 1}))
-			y = layer(name, "2", y, conv{out: out, kernel: 3, pad: 1})
-			if stride > 1 {
-				x = b.norm(name+"downsample.bn", b.conv(name+"downsample.conv", x, conv{out: out, kernel: 1, stride: stride}), 1e-5)
-			}
-			x = b.relu(name+"relu2", b.add(name+"add", y, x))
-		}
-	}
-	x = b.flatten(b.globalAverage(x))
-	return b.linear("fc", x, 1000, x.spread(logitSpread))
-}
-
 // googLeNet follows torchvision's variant without the auxiliary heads:
 // normalised convolutions, and 3×3 where the paper's third branch has 5×5.
 func googLeNet(b *builder, x flow) flow {

@@ -31,8 +31,8 @@ func needRuntime(t testing.TB) {
 	}
 }
 
-// watch runs the model once per input and hands every output's values to see.
-func watch(t testing.TB, m *onnx.ModelProto, shape []int64, inputs [][]float32, outputs []string, see func(run int, name string, v []float32)) {
+// watch runs the model on some inputs and hands every output's values to see.
+func watch(t testing.TB, m *onnx.ModelProto, runs int, input func(run int) ort.Value, outputs []string, see func(run int, name string, v []float32)) {
 	t.Helper()
 	needRuntime(t)
 	folder := t.TempDir()
@@ -67,11 +67,8 @@ func watch(t testing.TB, m *onnx.ModelProto, shape []int64, inputs [][]float32, 
 		t.Fatal(err)
 	}
 	defer func() { _ = session.Destroy() }()
-	for run, pixels := range inputs {
-		in, err := ort.NewTensor(ort.NewShape(shape...), pixels)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for run := range runs {
+		in := input(run)
 		out := make([]ort.Value, len(outputs))
 		if err := session.Run([]ort.Value{in}, out); err != nil {
 			t.Fatal(err)

@@ -89,6 +89,22 @@ func weigh(raw []byte, x flow) (mean, variance float64) {
 	return mean, variance
 }
 
+// weighColumns gives y the moments of sums of x under weights [in out].
+//
+//go:norace
+func weighColumns(raw []byte, x, y flow) {
+	out := y.channels()
+	for i := range len(raw) / (4 * out) {
+		mean, variance := x.mean[i], x.variance[i]
+		row := raw[4*i*out:][:4*out]
+		for o := range out {
+			v := float(row, o)
+			y.mean[o] += float64(v * mean)
+			y.variance[o] += float64(float64(v*v) * variance)
+		}
+	}
+}
+
 // float reads the i-th float32 of raw.
 func float(raw []byte, i int) float64 {
 	return float64(math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:])))
