@@ -147,10 +147,10 @@ func (b *builder) he(name string, fanIn int, gain float64, dims ...int64) []byte
 	return raw
 }
 
-// jitter draws n small numbers around centre.
-func (b *builder) jitter(name string, n int, centre, reach float64) []float64 {
+// jitter draws n numbers within 0.1 of centre.
+func (b *builder) jitter(name string, n int, centre float64) []float64 {
 	s := newStream(b.seed, name)
-	raw := s.uniform(n, reach)
+	raw := s.uniform(n, 0.1)
 	v := make([]float64, n)
 	for i := range v {
 		v[i] = centre + float(raw, i)
@@ -162,7 +162,7 @@ func (b *builder) jitter(name string, n int, centre, reach float64) []float64 {
 // as a trained network's would, and applies them to y. Without that, layer by
 // layer, the channel means would drown what the picture contributes.
 func (b *builder) bias(name string, y flow) string {
-	v := b.jitter(name, y.channels(), 0.05, 0.1)
+	v := b.jitter(name, y.channels(), 0.05)
 	for i, m := range y.mean {
 		y.mean[i] = v[i]
 		v[i] -= m

@@ -52,8 +52,8 @@ func (b *builder) norm(name string, x flow, epsilon float32) flow {
 func (b *builder) scaledNorm(name string, x flow, epsilon float32, spread float64) flow {
 	n := x.channels()
 	y := x.as(name, n)
-	scale := b.jitter(name+".weight", n, spread, 0.1)
-	shift := b.jitter(name+".bias", n, 0.05, 0.1)
+	scale := b.jitter(name+".weight", n, spread)
+	shift := b.jitter(name+".bias", n, 0.05)
 	for i := range n {
 		y.mean[i], y.variance[i] = shift[i], float64(scale[i]*scale[i])
 	}

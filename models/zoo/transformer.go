@@ -12,8 +12,8 @@ import (
 func (b *builder) layerNorm(name string, x flow, epsilon float32) flow {
 	n := x.channels()
 	y := x.as(name, n)
-	scale := b.jitter(name+".weight", n, 1, 0.1)
-	shift := b.jitter(name+".bias", n, 0, 0.1)
+	scale := b.jitter(name+".weight", n, 1)
+	shift := b.jitter(name+".bias", n, 0)
 	var mean, square float64
 	for i, m := range x.mean {
 		mean += m
