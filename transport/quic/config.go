@@ -26,6 +26,9 @@ type Config struct {
 	Datagram func(peer transport.Peer, b []byte)
 	// Observe hears of connections. It must not block. nil: nobody listens.
 	Observe func(transport.Event)
+	// PacketConn, if there is one, stands in place of a socket at Addr. The
+	// endpoint closes it.
+	PacketConn net.PacketConn
 	// WrapPacketConn puts something between QUIC and the socket, an emulated
 	// link for example. The endpoint closes what it returns, which closes the
 	// socket. nil: nothing.

@@ -26,6 +26,12 @@ func Listen(cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	if pc := cfg.PacketConn; pc != nil {
+		if cfg.WrapPacketConn != nil {
+			pc = cfg.WrapPacketConn(pc)
+		}
+		return listen(cfg, pc)
+	}
 	socket, err := openSocket(cfg.Addr)
 	if err != nil {
 		return nil, err
