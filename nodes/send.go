@@ -219,7 +219,7 @@ func (s *steering) loadNews(st *stream, r *running, report InferReport) []schedu
 		}
 		ran = append(ran, scheduler.Ran{Host: h.Host, Took: h.Queue + h.Compute})
 	}
-	return s.loads.Observe(st.present(r), ran)
+	return s.loads.Observe(st.present(r), ran, s.core.Load)
 }
 
 // forgetLoad starts anew with a host that has come back.

@@ -34,6 +34,11 @@ type Config struct {
 	// taken back; after the n-th time in a row that it was taken back, 2ⁿ⁻¹
 	// times as long. 5 s.
 	Backoff time.Duration
+	// LoadFade is how long the load of a host stands that no request runs on: from
+	// then on it loses half of its distance from 1 with every such time, so that
+	// the host is tried again. Twice as long each time in a row that it was no less
+	// busy then, a quarter where the host says that it is idle. 20 s.
+	LoadFade time.Duration
 
 	// Ready bounds the candidates of a stream that are kept ready. 6.
 	Ready int
@@ -74,6 +79,7 @@ func (c Config) withDefaults() Config {
 		Dwell:        or(c.Dwell, time.Second),
 		Worse:        or(c.Worse, 0.20),
 		Backoff:      or(c.Backoff, 5*time.Second),
+		LoadFade:     or(c.LoadFade, 20*time.Second),
 		Ready:        or(c.Ready, 6),
 		Warming:      or(c.Warming, 2),
 		WarmTimeout:  or(c.WarmTimeout, time.Minute),
@@ -111,7 +117,7 @@ func (c Config) validate() error {
 		name  string
 		value time.Duration
 	}{
-		{"Spacing", c.Spacing}, {"Dwell", c.Dwell}, {"Backoff", c.Backoff}, {"WarmTimeout", c.WarmTimeout},
+		{"Spacing", c.Spacing}, {"Dwell", c.Dwell}, {"Backoff", c.Backoff}, {"LoadFade", c.LoadFade}, {"WarmTimeout", c.WarmTimeout},
 		{"Stale", c.Stale}, {"ProbeEvery", c.ProbeEvery}, {"ProbeTimeout", c.ProbeTimeout},
 	} {
 		if f.value < 0 || f.value > math.MaxInt64>>8 { // room for Backoff's doublings

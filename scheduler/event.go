@@ -74,6 +74,13 @@ type LoadChanged struct {
 	Factor float64
 }
 
+// Utilised says what share of its compute slots a host says are in use; it may be
+// above 1.
+type Utilised struct {
+	Host partition.HostID
+	Load float64
+}
+
 // Profiled gives a stream its candidates, for the first time or anew; the
 // first is the one that runs everything on the source, which must be there.
 // It opens the stream.
@@ -118,6 +125,7 @@ func (Left) event()            {}
 func (Suspect) event()         {}
 func (LinkMeasured) event()    {}
 func (LoadChanged) event()     {}
+func (Utilised) event()        {}
 func (Profiled) event()        {}
 func (SettingsChanged) event() {}
 func (Closed) event()          {}

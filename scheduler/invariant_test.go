@@ -230,6 +230,9 @@ func (p *play) event() Event {
 	case 2, 3, 4:
 		return LinkMeasured{From: host(), To: host(), Out: p.link(), In: p.link(), Rel: []float64{0, 0.1, 0.6, -1}[p.pick(4)]}
 	case 5:
+		if p.pick(4) == 0 {
+			return Utilised{Host: host(), Load: []float64{0, 0.5, 2, -1}[p.pick(4)]}
+		}
 		return LoadChanged{Host: host(), Factor: []float64{1, 2, 0, 1e300, 0.1, -3}[p.pick(6)]}
 	case 6:
 		return p.profile(stream)

@@ -66,7 +66,8 @@ func (s *Scheduler) correct(st *stream, path int) {
 	}
 }
 
-// fade lets observations lose their weight with time.
+// fade lets observations lose their weight with time, and loads that nobody
+// sees any more.
 func (s *Scheduler) fade() {
 	since := s.now.Sub(s.faded)
 	if s.faded.IsZero() || since < time.Second {
@@ -76,6 +77,7 @@ func (s *Scheduler) fade() {
 		return
 	}
 	s.faded = s.now
+	s.lighten(since)
 	keep := math.Exp2(-float64(since) / float64(tallyHalf))
 	for _, st := range s.streams {
 		for i := range st.candidates {
@@ -111,6 +113,7 @@ func (s *Scheduler) done(e Done) news {
 	if c == nil || e.Latency <= 0 {
 		return news{}
 	}
+	s.confirm(c)
 	expected := s.reckon(c)
 	if !(expected > 0) || math.IsInf(expected, 1) {
 		return news{}
@@ -143,6 +146,7 @@ func (s *Scheduler) try(st *stream, took time.Duration) {
 		if st.current > 0 {
 			c.blocked = s.now.Add(s.cfg.Backoff << min(c.broken, 6))
 			c.broken++
+			s.disappointed(c)
 		}
 		s.change(st, t.from, cause{kind: broken, predicted: s.predict(from), before: median, promise: promise})
 		st.gained = s.now

@@ -112,8 +112,9 @@ const (
 )
 
 // Observe compares what hosts took with what the plan says, and returns the
-// factors that have changed.
-func (l *Loads) Observe(p partition.Plan, ran []Ran) []Event {
+// factors that have changed. believed is what the scheduler takes a host's factor
+// for, Scheduler.Load: where it has let go of what it was told, so does this.
+func (l *Loads) Observe(p partition.Plan, ran []Ran, believed func(partition.HostID) float64) []Event {
 	var events []Event
 	for _, r := range ran {
 		for _, stage := range p.Stages {
@@ -121,6 +122,9 @@ func (l *Loads) Observe(p partition.Plan, ran []Ran) []Event {
 				continue
 			}
 			h := l.load(r.Host)
+			if b := believed(r.Host); b != h.told {
+				h.factor, h.told = b, b
+			}
 			seen := float64(r.Took) / float64(stage.Compute)
 			h.factor += loadSmoothing * (min(seen, 2*h.factor) - h.factor) // one slow run is no load
 			if h.factor > h.told*(1+loadNews) || h.factor < h.told/(1+loadNews) {

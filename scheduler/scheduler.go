@@ -105,6 +105,8 @@ func (s *Scheduler) learn(e Event) news {
 		return s.measured(e)
 	case LoadChanged:
 		return s.loaded(e)
+	case Utilised:
+		s.utilised(e)
 	case Profiled:
 		return s.profiled(e)
 	case SettingsChanged:

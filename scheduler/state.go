@@ -109,7 +109,7 @@ func (s *Scheduler) State(id StreamID) (StreamState, bool) {
 	slices.Sort(hosts)
 	for _, i := range slices.Compact(hosts) {
 		h := &s.world.hosts[i]
-		out.Hosts = append(out.Hosts, HostState{ID: h.id, Tier: h.tier, Alive: h.usable(), Factor: h.factor})
+		out.Hosts = append(out.Hosts, HostState{ID: h.id, Tier: h.tier, Alive: h.usable(), Factor: h.load.factor})
 	}
 	slices.Sort(pairs)
 	for _, i := range slices.Compact(pairs) {

@@ -247,7 +247,7 @@ func (s *Scheduler) reckon(c *candidate) float64 {
 		if !h.usable() {
 			return math.Inf(1)
 		}
-		sum += t.cost * h.factor
+		sum += t.cost * h.load.factor
 	}
 	for _, t := range c.hops {
 		l := &s.world.lines[t.line]
@@ -261,7 +261,7 @@ func (s *Scheduler) reckon(c *candidate) float64 {
 func (s *Scheduler) doubt(c *candidate) float64 {
 	var variance, sum float64
 	for _, t := range c.hosts {
-		sum += t.cost * s.world.hosts[t.host].factor
+		sum += t.cost * s.world.hosts[t.host].load.factor
 	}
 	for _, t := range c.hops {
 		l := &s.world.lines[t.line]

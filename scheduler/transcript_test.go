@@ -84,6 +84,7 @@ func newScene(t testing.TB) *scene {
 // or a time, then one of
 //
 //	joined|left|suspect HOST         link A B RATE DELAY [rel=SHARE]      load HOST FACTOR
+//	says HOST LOAD                   what share of its slots is in use
 //	profiled|set STREAM [PLAN…] [v=VERSION] [raw-stays] [pin=NAME] [drain=HOST,HOST]
 //	                                 [objective=NAME] [within=TIME]
 //	closed STREAM                    warmed STREAM NAME [refused] [err=WORD]
@@ -156,6 +157,8 @@ func (sc *scene) event(verb string, args []string) Event {
 		return Suspect{Host: host(0)}
 	case "load":
 		return LoadChanged{Host: host(0), Factor: sc.number(args[1])}
+	case "says":
+		return Utilised{Host: host(0), Load: sc.number(args[1])}
 	case "link":
 		l := partition.Link{
 			Rate:    partition.BitsPerSecond(sc.number(strings.TrimSuffix(args[2], "Mbps"))) * partition.Mbps,

@@ -21,7 +21,7 @@ type host struct {
 	id       partition.HostID
 	tier     partition.Tier
 	standing standing
-	factor   float64 // how many times longer than profiled it takes
+	load     burden
 }
 
 func (h *host) usable() bool { return h.standing <= alive }
@@ -97,7 +97,7 @@ func (w *world) host(id partition.HostID) int {
 	i, ok := w.hostOf[id]
 	if !ok {
 		i = len(w.hosts)
-		w.hosts = append(w.hosts, host{id: id, factor: 1})
+		w.hosts = append(w.hosts, host{id: id, load: burden{factor: 1}})
 		w.hostOf[id] = i
 	}
 	return i
@@ -134,7 +134,7 @@ func (s *Scheduler) joined(e Joined) {
 	h := &w.hosts[i]
 	h.tier = e.Tier
 	if h.standing == suspect || h.standing == left {
-		h.factor = 1 // it may be another process, on a machine that has rested
+		h.load = burden{factor: 1} // it may be another process, on a machine that has rested
 		s.forget(func(c *candidate) bool { return c.runsOn(i) })
 		for j := range w.pairs {
 			if p := &w.pairs[j]; p.near == i || p.far == i {
@@ -178,14 +178,6 @@ func (s *Scheduler) lost(id partition.HostID, how standing) {
 			}
 		}
 	}
-}
-
-func (s *Scheduler) loaded(e LoadChanged) news {
-	i := s.world.host(e.Host)
-	if f := e.Factor; f > 0 && !math.IsInf(f, 0) {
-		s.world.hosts[i].factor = f
-	}
-	return news{host: i + 1}
 }
 
 func (s *Scheduler) measured(e LinkMeasured) news {
