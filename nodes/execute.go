@@ -28,6 +28,7 @@ type job struct {
 	// long as the deadline lets it. elsewhere names other steps that do the
 	// same when the next host fails; it may be nil, and may return nil.
 	patience  time.Duration
+	expected  time.Duration // the whole was predicted to take; 0: not known
 	elsewhere func(failed partition.HostID) []step
 	behind    []models.OpID    // the ops of the steps after this host's, ascending
 	onward    []models.ValueID // what they need of this host
@@ -102,7 +103,7 @@ func (a *Agent) execute(ctx context.Context, j *job) (Values, []HostReport, erro
 	answers := Values{}
 	if len(behind) > 0 {
 		defer next.Release()
-		remote, err := a.forward(ctx, j, next, behind, &reports[0])
+		remote, err := a.forward(ctx, j, next, behind, a.firstTry(ctx, j, behind), &reports[0])
 		if err != nil {
 			remote, err = a.retry(ctx, j, next, behind, err, &reports[0])
 		}
@@ -194,10 +195,20 @@ func (a *Agent) retry(ctx context.Context, j *job, next *transport.Frame, behind
 	if steps == nil {
 		return remote{}, cause
 	}
+	within := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		rest, left := a.rest(j.g, behind), time.Until(deadline)
+		if within = scheduler.Retry(rest, left, j.expected); within <= 0 {
+			return remote{}, cause
+		}
+		if j.patience > 0 && scheduler.Fits(rest, left) { // else nobody but the other host can
+			within = min(within, j.patience)
+		}
+	}
 	other := *j
 	other.steps = steps
 	a.log.Warn("sending the rest elsewhere", "failed", failed, "next", steps[1].Host, "cause", cause)
-	r, err := a.forward(ctx, &other, next, behind, report)
+	r, err := a.forward(ctx, &other, next, behind, within, report)
 	if err != nil {
 		return remote{}, cause
 	}
@@ -205,17 +216,25 @@ func (a *Agent) retry(ctx context.Context, j *job, next *transport.Frame, behind
 	return r, nil
 }
 
-// forward sends the frame to the next host and takes in its reply. It leaves
+// firstTry is how long the next host may take, 0: as long as it likes. It leaves
 // time to finish locally.
-func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behind []models.OpID, report *HostReport) (remote, error) {
+func (a *Agent) firstTry(ctx context.Context, j *job, behind []models.OpID) time.Duration {
+	within := j.patience
 	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-a.reserve(j.g, behind, time.Until(deadline))))
-		defer cancel()
+		left := time.Until(deadline)
+		left -= scheduler.Reserve(a.rest(j.g, behind), left, j.expected)
+		if within == 0 || left < within {
+			within = max(left, 1)
+		}
 	}
-	if j.patience > 0 {
+	return within
+}
+
+// forward sends the frame to the next host and takes in its reply.
+func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behind []models.OpID, within time.Duration, report *HostReport) (remote, error) {
+	if within > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, j.patience)
+		ctx, cancel = context.WithTimeout(ctx, within)
 		defer cancel()
 	}
 	host := j.steps[1].Host
@@ -300,25 +319,33 @@ func (j *job) complete(behind []models.OpID, answers Values) error {
 	return nil
 }
 
-// reserve is the time to keep for finishing locally: what this host measured
-// for these ops and a tenth more.
-func (a *Agent) reserve(g *models.Graph, ops []models.OpID, left time.Duration) time.Duration {
+// rest is what this host measured for some ops, 0 where it did not.
+func (a *Agent) rest(g *models.Graph, ops []models.OpID) time.Duration {
 	a.mu.Lock()
 	p, ok := a.profiles[profileKey{g.Digest, a.cfg.ID}]
 	a.mu.Unlock()
 	var rest time.Duration
 	if ok {
 		for _, op := range ops {
-			rest += p.Ops[op] + p.Ops[op]/10
+			rest += p.Ops[op]
 		}
 	}
-	return scheduler.Reserve(rest, left)
+	return rest
 }
 
-// finish runs the ops that others should have run.
+// finish runs the ops that others should have run, unless there is no time for
+// them: then it says so while the refusal is still of use.
 func (a *Agent) finish(ctx context.Context, j *job, behind []models.OpID, cause error, report *HostReport) error {
 	if KindOf(cause) == Policy {
 		return cause
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		rest, left := a.rest(j.g, behind), time.Until(deadline)
+		if !scheduler.Fits(rest, left) {
+			return &Error{Op: "finish locally", Node: a.cfg.ID, Kind: Deadline, Err: fmt.Errorf(
+				"%v of the deadline are left and the rest takes %v here; before: %w",
+				max(0, left).Round(time.Millisecond), rest.Round(time.Millisecond), cause)}
+		}
 	}
 	a.log.Warn("finishing locally", "next", j.steps[1].Host, "cause", cause)
 	l, err := a.cfg.Compute.Load(ctx, j.g, behind)

@@ -1,10 +1,15 @@
 package nodes
 
 import (
+	"context"
+	"encoding/json"
 	"time"
 
+	"github.com/cleaveml/cleave/models"
+	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/scheduler"
+	"github.com/cleaveml/cleave/transport"
 )
 
 // Believe has the agent take a host for the origin of a stream.
@@ -19,3 +24,28 @@ func (a *Agent) Probe(from, to partition.HostID) {
 
 // LateHops is lateHops.
 var LateHops = lateHops
+
+// Assume has the agent take a profile for what it measured of itself.
+func (a *Agent) Assume(p Profile) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.profiles[profileKey{p.Model, a.cfg.ID}] = p
+}
+
+// ServeInfer serves a request by an adopted plan as if it had come by network.
+func (a *Agent) ServeInfer(ctx context.Context, g *models.Graph, epoch uint64, inputs map[string]tensor.Tensor) error {
+	f := transport.NewFrame(kindInfer)
+	defer f.Release()
+	if err := addInputs(f, g, inputs); err != nil {
+		return err
+	}
+	var err error
+	if f.Header.Control, err = json.Marshal(inferRequest{Epoch: epoch, Model: g.Digest}); err != nil {
+		return err
+	}
+	reply, err := a.serveInfer(ctx, f)
+	if err == nil {
+		reply.Release()
+	}
+	return err
+}

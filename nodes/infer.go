@@ -295,6 +295,8 @@ func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.
 			return reply, err
 		}
 	}
+	ctx, cancel := a.leavingTimeBack(ctx)
+	defer cancel()
 	a.mu.Lock()
 	ad, ok := a.plans[r.Epoch]
 	a.mu.Unlock()

@@ -51,7 +51,7 @@ func (a *Agent) runBy(ctx context.Context, b begun, input Values) (Values, []Hos
 		return nil, nil, err
 	}
 	j.epoch = uint64(b.choice.Epoch)
-	j.patience = scheduler.Patience(b.choice.Predicted)
+	j.patience, j.expected = scheduler.Patience(b.choice.Predicted), b.choice.Predicted
 	j.elsewhere = func(failed partition.HostID) []step { return a.steering.elsewhere(b.st, b.r, failed) }
 	for id, t := range input {
 		j.values[id] = t

@@ -24,9 +24,46 @@ func Patience(predicted time.Duration) time.Duration {
 const margin = 100 * time.Millisecond
 
 // Reserve is the time before a request's deadline to keep for finishing it
-// locally, which needs rest, when so much is left: at most half of it.
-func Reserve(rest, left time.Duration) time.Duration {
-	return min(min(margin, left/10)+rest, left/2)
+// locally, which was measured to take rest, when so much is left and the others
+// are expected to take so long, 0: not known. Where they could not be done by
+// then they are the better chance, and have all but the answer's way back.
+func Reserve(rest, left, others time.Duration) time.Duration {
+	keep := wayBack(left) + padded(rest)
+	if left-keep >= worthwhile(left, others) {
+		return keep
+	}
+	return wayBack(left)
+}
+
+// Retry is how long yet another host may be tried when one has failed, by the
+// rules of Reserve, but 0 where the rest is better finished here at once: it
+// would not fit any more after another failure.
+func Retry(rest, left, others time.Duration) time.Duration {
+	if within := left - wayBack(left) - padded(rest); within >= worthwhile(left, others) {
+		return within
+	}
+	if Fits(rest, left) {
+		return 0
+	}
+	return max(0, left-wayBack(left))
+}
+
+// Fits reports whether it is worth while to begin with what was measured to
+// take rest when so much is left. Measurements scatter, so that what may just
+// fit is tried.
+func Fits(rest, left time.Duration) bool { return left > 0 && rest-rest/4 <= left }
+
+func wayBack(left time.Duration) time.Duration { return min(margin, left/10) }
+
+func padded(rest time.Duration) time.Duration { return rest + rest/10 }
+
+// worthwhile is the least time to try others for: what they are expected to
+// take, else a fifth of all there is.
+func worthwhile(left, others time.Duration) time.Duration {
+	if others > 0 {
+		return others
+	}
+	return left / 5
 }
 
 // Replaces reports whether a plan of two hosts can take over what comes behind
