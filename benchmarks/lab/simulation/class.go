@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
@@ -24,6 +25,11 @@ type Model struct {
 	Timed    []nodes.TimedSegment `json:"timed"`
 	// Raw says of each value whether it is raw input.
 	Raw []bool `json:"raw"`
+}
+
+// Recorded is what an origin measured of a graph, for the record.
+func Recorded(g *models.Graph, measured string, reply nodes.PlanReply) Model {
+	return Model{Name: g.Name, Measured: measured, Problem: reply.Problem, Timed: reply.Timed, Raw: nodes.RawValues(g)}
 }
 
 // ReadModel reads what was recorded.

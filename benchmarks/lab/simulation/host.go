@@ -25,7 +25,7 @@ type host struct {
 	measuring bool // one measurement at a time
 	waiting   []func()
 
-	worked time.Duration // sum over the slots
+	worked   time.Duration // sum over the slots
 	refusals int
 }
 
@@ -44,6 +44,7 @@ type turn struct {
 // task is one piece of work in one compute slot.
 type task struct {
 	turn     *turn // nil: it runs no segment
+	holds    bool  // it has its turn
 	life     int
 	came     time.Duration
 	deadline time.Duration
@@ -138,26 +139,16 @@ func (h *host) bound(t *task) {
 			return
 		}
 		t.state = taskGone
-		if t.turn != nil && t.came < 0 { // it has its turn, and waits for a slot
+		if t.holds {
 			h.pass(t.turn)
 		}
-		t.done(h.s.now-t.since(), 0, false)
+		t.done(h.s.now-t.came, 0, false)
 	})
-}
-
-// since is when a task came. The sign says that it has its turn.
-func (t *task) since() time.Duration {
-	if t.came < 0 {
-		return ^t.came
-	}
-	return t.came
 }
 
 // admit gives a task a slot, or has it wait for one.
 func (h *host) admit(t *task) {
-	if t.came >= 0 {
-		t.came = ^t.came
-	}
+	t.holds = t.turn != nil
 	if h.busy >= h.Slots {
 		h.queue.push(t)
 		return
@@ -186,7 +177,7 @@ func (h *host) begin(t *task) {
 		if t.turn != nil {
 			h.pass(t.turn)
 		}
-		t.done(began-t.since(), t.compute, ok)
+		t.done(began-t.came, t.compute, ok)
 	})
 }
 
