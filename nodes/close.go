@@ -2,7 +2,6 @@ package nodes
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/scheduler"
@@ -20,32 +19,63 @@ type CloseRequest struct {
 
 // CloseStream ends a stream that starts here: it takes no new request, those
 // under way are waited for, its hosts are released. It returns the last state.
+// Settings can be forgotten of a stream that is not open, too.
 func (a *Agent) CloseStream(ctx context.Context, r CloseRequest) (StreamState, error) {
 	s := a.steering
+	st, last, err := a.release(r)
+	if err != nil {
+		return StreamState{}, err
+	}
+	if st != nil {
+		err = s.quiet(ctx, st)
+		s.mu.Lock()
+		last.Sent, last.Answered, last.Refused, last.Fallbacks = st.sent, st.answered, st.refused, st.fallbacks
+		s.mu.Unlock()
+	}
+	if err != nil {
+		return last, a.failed("close stream", err)
+	}
+	a.log.Info("stream closed", "stream", r.Stream, "forgotten", r.Forget)
+	return last, nil
+}
+
+// release takes a stream out, and its settings if they are to be forgotten. It
+// returns no stream for one of which there were settings only.
+func (a *Agent) release(r CloseRequest) (*stream, StreamState, error) {
+	s := a.steering
+	s.setting.Lock()
+	defer s.setting.Unlock()
+	forgotten, err := a.forget(r)
+	if err != nil {
+		return nil, StreamState{}, err
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	st := s.streams[r.Stream]
-	if st == nil {
-		defer s.mu.Unlock()
-		return StreamState{}, &Error{Op: "close stream", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no stream is called %q here%s", r.Stream, s.names())}
+	if st == nil && forgotten {
+		return nil, StreamState{Stream: r.Stream, Origin: a.cfg.ID}, nil
+	} else if st == nil {
+		return nil, StreamState{}, s.unknown("close stream", r.Stream)
 	}
 	last := s.describe(st)
 	s.take(scheduler.Closed{Stream: st.id})
 	delete(s.streams, st.id)
-	s.mu.Unlock()
-	err := s.quiet(ctx, st)
-	s.mu.Lock()
-	last.Sent, last.Answered, last.Refused, last.Fallbacks = st.sent, st.answered, st.refused, st.fallbacks
-	s.mu.Unlock()
+	return st, last, nil
+}
+
+// forget removes stored settings if that is asked for and there are any.
+func (a *Agent) forget(r CloseRequest) (bool, error) {
+	if !r.Forget || a.cfg.Memory == nil {
+		return false, nil
+	}
+	_, stored, err := a.cfg.Memory.Stream(r.Stream)
+	if err == nil && stored {
+		err = a.cfg.Memory.ForgetStream(r.Stream)
+	}
 	if err != nil {
-		return last, a.failed("close stream", err)
+		return false, &Error{Op: "close stream", Node: a.cfg.ID, Kind: Failed, Err: err}
 	}
-	if r.Forget && a.cfg.Memory != nil {
-		if err := a.cfg.Memory.ForgetStream(st.id); err != nil {
-			return last, &Error{Op: "close stream", Node: a.cfg.ID, Kind: Failed, Err: err}
-		}
-	}
-	a.log.Info("stream closed", "stream", st.id, "forgotten", r.Forget)
-	return last, nil
+	return stored, nil
 }
 
 // quiet waits until no request of a stream is under way.

@@ -195,6 +195,9 @@ func (a *Agent) toOrigin(ctx context.Context, f *transport.Frame, r inferRequest
 	if err != nil || origin == a.cfg.ID {
 		return nil, err
 	}
+	if err := a.mayPassOn("infer", r.Stream, origin); err != nil {
+		return nil, err
+	}
 	reply, err := a.passOn(ctx, f, r, origin, start)
 	if KindOf(err) != NotHere {
 		return reply, err
@@ -211,6 +214,15 @@ func (a *Agent) toOrigin(ctx context.Context, f *transport.Frame, r inferRequest
 		err = &Error{Op: "infer", Node: origin, Kind: Unavailable, Err: fmt.Errorf("stream %s does not start there any more", r.Stream)}
 	}
 	return reply, err
+}
+
+// mayPassOn refuses to hand what applications give to this host to the origin
+// of a stream where its own policy is that raw input stays.
+func (a *Agent) mayPassOn(op string, id scheduler.StreamID, origin partition.HostID) error {
+	if !a.cfg.RawStays {
+		return nil
+	}
+	return &Error{Op: op, Node: a.cfg.ID, Kind: Policy, Err: fmt.Errorf("stream %s starts at %s, and this host's own policy is raw-stays-on-device; open a stream of another name here", id, origin)}
 }
 
 // leavingTimeBack keeps a little of the deadline for the answer's, or the
@@ -273,8 +285,15 @@ func (a *Agent) whereToOpen(ctx context.Context, r OpenRequest) (partition.HostI
 	if r.Via != "" && r.Origin != a.cfg.ID {
 		return "", &Error{Op: "open stream", Node: a.cfg.ID, Kind: NotHere, Err: fmt.Errorf("what %s has passed on goes no further", r.Via)}
 	}
+	if a.cfg.RawStays && r.Origin == "" {
+		return a.cfg.ID, nil // what it is opened with may go nowhere else
+	}
 	if r.Origin != "" || a.steering.has(r.Stream) {
-		return a.originOf(ctx, r.Stream, r.Origin)
+		origin, err := a.originOf(ctx, r.Stream, r.Origin)
+		if err == nil && origin != a.cfg.ID {
+			err = a.mayPassOn("open stream", r.Stream, origin)
+		}
+		return origin, err
 	}
 	origin, err := a.find(ctx, r.Stream)
 	switch KindOf(err) {

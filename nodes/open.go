@@ -38,21 +38,27 @@ func (a *Agent) Open(ctx context.Context, r OpenRequest, input Values, report fu
 		}
 		return a.Stream(r.Stream)
 	}
-	settings, err := a.recall(r.Stream, r.Settings)
-	if err != nil {
-		return StreamState{}, err
-	}
-	st := &stream{id: r.Stream, g: g, request: r, input: input, settings: settings, epochs: map[scheduler.Epoch]*running{}}
+	st := &stream{id: r.Stream, g: g, request: r, input: input, epochs: map[scheduler.Epoch]*running{}}
 	events, err := a.survey(ctx, st, r.Refresh, report)
 	if err != nil {
 		return StreamState{}, err
 	}
-	if err := a.steering.add(st, events); err != nil {
+	if err := a.begin(st, events); err != nil {
 		return StreamState{}, err
 	}
 	report(progress{Host: a.cfg.ID, What: "building the sessions of the best plans"})
 	a.steering.settle(ctx, r.Stream, settleTimeout)
 	return a.Stream(r.Stream)
+}
+
+// begin makes a measured stream known, with the settings that are stored for it.
+func (a *Agent) begin(st *stream, events []scheduler.Event) (err error) {
+	a.steering.setting.Lock()
+	defer a.steering.setting.Unlock()
+	if st.settings, err = a.recall(st.id, st.request.Settings); err != nil {
+		return err
+	}
+	return a.steering.add(st, events)
 }
 
 // known reports whether the stream is open; it must be of the same model.
@@ -66,6 +72,9 @@ func (a *Agent) known(r OpenRequest) (bool, error) {
 	}
 	if st.g.Digest != r.Model {
 		return false, a.otherModel(st)
+	}
+	if r.Settings.RawStays && !st.settings.RawStays && !a.cfg.RawStays {
+		return false, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Policy, Err: fmt.Errorf("stream %s is open and lets raw input leave the device; change that first: cleave stream set %s --raw-stays on", st.id, st.id)}
 	}
 	return !r.Refresh, nil
 }

@@ -37,6 +37,7 @@ func (a *Agent) recall(id scheduler.StreamID, fresh scheduler.Settings) (schedul
 			return fresh, &Error{Op: "read settings", Node: a.cfg.ID, Kind: Failed, Err: err}
 		}
 		if ok {
+			stored.RawStays = stored.RawStays || fresh.RawStays // never less than was asked for
 			fresh = stored
 		}
 	}
@@ -47,27 +48,51 @@ func (a *Agent) recall(id scheduler.StreamID, fresh scheduler.Settings) (schedul
 // Set changes settings of a stream that starts here.
 func (a *Agent) Set(r SetRequest) (StreamState, error) {
 	s := a.steering
-	s.mu.Lock()
-	st := s.streams[r.Stream]
-	if st == nil {
-		s.mu.Unlock()
-		return StreamState{}, &Error{Op: "set", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no stream is called %q here%s", r.Stream, s.names())}
-	}
-	next, err := st.amended(r, a)
+	s.setting.Lock()
+	defer s.setting.Unlock()
+	was, next, err := s.amended(r)
 	if err == nil {
-		next, err = a.store(st, next, r.Version)
+		next, err = a.store(r.Stream, was, next, r.Version)
 	}
 	if err == nil {
-		st.settings = next
-		// At once: a plan chosen under the old policy would be refused by the new one.
-		s.take(scheduler.SettingsChanged{Stream: r.Stream, Settings: next})
+		err = s.apply(r.Stream, next)
 	}
-	s.mu.Unlock()
 	if err != nil {
 		return StreamState{}, err
 	}
 	a.log.Info("settings changed", "stream", r.Stream, "settings", fmt.Sprintf("%+v", next))
 	return a.Stream(r.Stream)
+}
+
+// amended are the settings of a stream and what a change makes of them.
+func (s *steering) amended(r SetRequest) (was, next scheduler.Settings, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.streams[r.Stream]
+	if st == nil {
+		return was, next, s.unknown("set", r.Stream)
+	}
+	next, err = st.amended(r, s.a)
+	return st.settings, next, err
+}
+
+// apply has a stream's next request run by new settings.
+func (s *steering) apply(id scheduler.StreamID, next scheduler.Settings) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.streams[id]
+	if st == nil {
+		return s.unknown("set", id)
+	}
+	st.settings = next
+	// At once: a plan chosen under the old policy would be refused by the new one.
+	s.take(scheduler.SettingsChanged{Stream: id, Settings: next})
+	return nil
+}
+
+// unknown refuses what is about a stream that does not start here. s.mu is held.
+func (s *steering) unknown(op string, id scheduler.StreamID) error {
+	return &Error{Op: op, Node: s.a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no stream is called %q here%s", id, s.names())}
 }
 
 // amended are the settings after a change; it must make sense.
@@ -141,16 +166,16 @@ func (st *stream) candidateNamed(name string) (string, error) {
 	return "", fmt.Errorf("no plan of stream %s is called %q; there are device-only, edge-only, cloud-only, %s", st.id, name, strings.Join(names, ", "))
 }
 
-// store writes the settings down and gives them their version. steering.mu is held.
-func (a *Agent) store(st *stream, next scheduler.Settings, expect uint64) (scheduler.Settings, error) {
-	if expect != 0 && expect != st.settings.Version {
-		return next, &Error{Op: "set", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("the settings are at version %d, not %d: somebody else has changed them", st.settings.Version, expect)}
+// store writes settings down and gives them their version. steering.setting is held.
+func (a *Agent) store(id scheduler.StreamID, was, next scheduler.Settings, expect uint64) (scheduler.Settings, error) {
+	if expect != 0 && expect != was.Version {
+		return next, &Error{Op: "set", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("the settings are at version %d, not %d: somebody else has changed them", was.Version, expect)}
 	}
 	if a.cfg.Memory == nil {
-		next.Version = st.settings.Version + 1
+		next.Version = was.Version + 1
 		return next, nil
 	}
-	stored, err := a.cfg.Memory.SetStream(st.id, next, 0)
+	stored, err := a.cfg.Memory.SetStream(id, next, 0)
 	if err != nil {
 		return next, &Error{Op: "set", Node: a.cfg.ID, Kind: Failed, Err: err}
 	}
@@ -177,7 +202,7 @@ func (a *Agent) Stream(id scheduler.StreamID) (StreamState, error) {
 	defer s.mu.Unlock()
 	st := s.streams[id]
 	if st == nil {
-		return StreamState{}, &Error{Op: "describe stream", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no stream is called %q here%s", id, s.names())}
+		return StreamState{}, s.unknown("describe stream", id)
 	}
 	return s.describe(st), nil
 }

@@ -19,6 +19,8 @@ type steering struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
+	setting sync.Mutex // held while stored settings are read or written, before mu
+
 	mu      sync.Mutex
 	closed  bool
 	core    *scheduler.Scheduler
@@ -187,7 +189,7 @@ func (s *steering) beginWarm(act scheduler.Warm) {
 	if err == nil {
 		st.epochs[act.Epoch] = r
 	}
-	lease := s.leaseFor(st)
+	lease := s.leaseFor(st, inUse)
 	s.start(func() {
 		if err == nil {
 			err = s.warm(st.g, r, lease)
@@ -216,13 +218,16 @@ func (s *steering) warm(g *models.Graph, r *running, lease func(partition.HostID
 	return s.a.readyAlone(ctx, r.ad)
 }
 
+// inUse are the epochs that new requests may get, now or once they are ready.
+func inUse(r *running) bool { return !r.draining }
+
 // leaseFor says what a stream asks of each host: the share of its time that
-// the most demanding of the stream's plans keeps it busy, for one request
-// after the other. s.mu is held.
-func (s *steering) leaseFor(st *stream) func(partition.HostID) *scheduler.Lease {
+// the most demanding of the stream's plans that count keeps it busy, for one
+// request after the other. s.mu is held.
+func (s *steering) leaseFor(st *stream, counts func(*running) bool) func(partition.HostID) *scheduler.Lease {
 	var plans []partition.Plan
 	for _, r := range st.epochs {
-		if !r.draining {
+		if counts(r) {
 			plans = append(plans, r.plan)
 		}
 	}
@@ -291,34 +296,6 @@ const probeTimeout = 5 * time.Second
 
 func measured(from partition.HostID, m MeasuredLink) scheduler.LinkMeasured {
 	return scheduler.LinkMeasured{From: from, To: m.Host, Out: m.Out, In: m.In, Rel: m.Rel}
-}
-
-// renewLeases asks again for the capacity that was promised.
-func (s *steering) renewLeases() {
-	type renewal struct {
-		host  partition.HostID
-		lease scheduler.Lease
-	}
-	var due []renewal
-	s.mu.Lock()
-	for _, st := range s.streams {
-		lease := s.leaseFor(st)
-		for _, c := range s.hostsOf(st) {
-			if l := lease(c); l != nil {
-				due = append(due, renewal{c, *l})
-			}
-		}
-	}
-	if len(due) > 0 {
-		s.start(func() {
-			ctx, cancel := context.WithTimeout(s.ctx, tick)
-			defer cancel()
-			for _, d := range due {
-				s.a.renew(ctx, d.host, d.lease)
-			}
-		})
-	}
-	s.mu.Unlock()
 }
 
 // hostsOf lists the hosts of a stream's epochs. s.mu is held.

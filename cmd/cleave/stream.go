@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -58,7 +59,7 @@ func newStreamList() *cobra.Command {
 }
 
 func newStreamShow() *cobra.Command {
-	var f clusterFlags
+	var f streamFlags
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "show NAME",
@@ -67,7 +68,7 @@ func newStreamShow() *cobra.Command {
 		Args:    exactArgs(1, "one argument, the stream"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return f.ask(c.Context(), func(ctx context.Context, client *nodes.Client) error {
-				st, err := findStream(ctx, client, args[0])
+				st, err := findStream(ctx, client, args[0], f.origin)
 				if err != nil {
 					return err
 				}
@@ -84,8 +85,19 @@ func newStreamShow() *cobra.Command {
 	return c
 }
 
-type setFlags struct {
+// streamFlags name one stream.
+type streamFlags struct {
 	clusterFlags
+	origin string
+}
+
+func (f *streamFlags) register(c *cobra.Command) {
+	f.clusterFlags.register(c)
+	c.Flags().StringVar(&f.origin, "origin", "", "host at which the stream starts, where several have one of that name")
+}
+
+type setFlags struct {
+	streamFlags
 	rawStays, pin, drain string
 	objective            objectiveFlags
 	version              uint64
@@ -161,7 +173,7 @@ func runStreamSet(c *cobra.Command, f setFlags, name string) error {
 		return err
 	}
 	return f.ask(c.Context(), func(ctx context.Context, client *nodes.Client) error {
-		st, err := findStream(ctx, client, name)
+		st, err := findStream(ctx, client, name, f.origin)
 		if err != nil {
 			return err
 		}
@@ -178,7 +190,7 @@ func runStreamSet(c *cobra.Command, f setFlags, name string) error {
 }
 
 func newStreamClose() *cobra.Command {
-	var f clusterFlags
+	var f streamFlags
 	var forget, asJSON bool
 	c := &cobra.Command{
 		Use:   "close NAME",
@@ -191,11 +203,14 @@ origin for a stream of that name that is opened again, unless --forget is given.
 		Args: exactArgs(1, "one argument, the stream"),
 		RunE: func(c *cobra.Command, args []string) error {
 			return f.ask(c.Context(), func(ctx context.Context, client *nodes.Client) error {
-				st, err := findStream(ctx, client, args[0])
-				if err != nil {
+				r := nodes.CloseRequest{Stream: scheduler.StreamID(args[0]), Origin: partition.HostID(f.origin), Forget: forget}
+				st, err := findStream(ctx, client, args[0], f.origin)
+				if err == nil {
+					r.Origin = st.Origin
+				} else if _, none := errors.AsType[noStreamError](err); !none || !forget { // of one that is not open settings may be stored
 					return err
 				}
-				st, err = client.CloseStream(ctx, nodes.CloseRequest{Stream: st.Stream, Origin: st.Origin, Forget: forget})
+				st, err = client.CloseStream(ctx, r)
 				if err != nil {
 					return err
 				}
@@ -215,40 +230,70 @@ origin for a stream of that name that is opened again, unless --forget is given.
 
 // allStreams asks every member for the streams that start there.
 func allStreams(ctx context.Context, client *nodes.Client) ([]nodes.StreamState, error) {
+	all, _, err := askStreams(ctx, client)
+	return all, err
+}
+
+// askStreams is allStreams and the members that did not answer.
+func askStreams(ctx context.Context, client *nodes.Client) (all []nodes.StreamState, silent []string, err error) {
 	status, err := client.Status(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	all := []nodes.StreamState{}
+	all = []nodes.StreamState{}
 	for _, h := range status.Hosts {
 		streams, err := client.Streams(ctx, h.ID)
-		if err != nil {
-			if h.ID == status.ID {
-				return nil, err
-			}
-			continue // it has just gone
+		if err != nil && h.ID == status.ID {
+			return nil, nil, err
+		} else if err != nil {
+			silent = append(silent, string(h.ID))
+			continue
 		}
 		all = append(all, streams...)
 	}
-	return all, nil
+	return all, silent, nil
 }
 
-func findStream(ctx context.Context, client *nodes.Client, name string) (nodes.StreamState, error) {
-	all, err := allStreams(ctx, client)
+// noStreamError says that no stream has the name.
+type noStreamError string
+
+// Error implements error.
+func (e noStreamError) Error() string { return string(e) }
+
+// findStream finds the one stream of a name; where there are several, origin
+// says which.
+func findStream(ctx context.Context, client *nodes.Client, name, origin string) (nodes.StreamState, error) {
+	var none nodes.StreamState
+	all, silent, err := askStreams(ctx, client)
 	if err != nil {
-		return nodes.StreamState{}, err
+		return none, err
 	}
-	var names []string
+	var names, origins []string
+	var found nodes.StreamState
 	for _, st := range all {
-		if string(st.Stream) == name {
-			return st, nil
+		if string(st.Stream) == name && (origin == "" || origin == string(st.Origin)) {
+			found = st
+			origins = append(origins, string(st.Origin))
 		}
 		names = append(names, string(st.Stream))
 	}
-	if len(names) == 0 {
-		return nodes.StreamState{}, fmt.Errorf("no stream is called %q: none is open; open one with: cleave run MODEL --input FILE --stream %s", name, name)
+	if len(origins) == 1 {
+		return found, nil
 	}
-	return nodes.StreamState{}, fmt.Errorf("no stream is called %q; there are %s", name, strings.Join(names, ", "))
+	if len(origins) > 1 {
+		return none, fmt.Errorf("%d hosts have a stream called %q: %s; name the one that is meant: --origin %s", len(origins), name, strings.Join(origins, ", "), origins[0])
+	}
+	at, hush := "", ""
+	if origin != "" {
+		at = " at " + origin
+	}
+	if len(silent) > 0 {
+		hush = " (" + strings.Join(silent, ", ") + " did not answer)"
+	}
+	if len(names) == 0 {
+		return none, noStreamError(fmt.Sprintf("no stream is called %q: none is open%s; open one with: cleave run MODEL --input FILE --stream %s", name, hush, name))
+	}
+	return none, noStreamError(fmt.Sprintf("no stream is called %q%s; there are %s%s", name, at, strings.Join(names, ", "), hush))
 }
 
 func settingsLine(s scheduler.Settings) string {
