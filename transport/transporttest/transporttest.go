@@ -6,6 +6,7 @@ package transporttest
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
@@ -58,6 +59,15 @@ const patience = 10 * time.Second
 
 // Run runs the suite; network returns a Factory for a new, empty network.
 func Run(t *testing.T, network func(t *testing.T) Factory) {
+	run(t, network, func(t *testing.T, f func(*testing.T)) { f(t) })
+}
+
+// RunVirtual is Run in virtual time: nothing of the network is real.
+func RunVirtual(t *testing.T, network func(t *testing.T) Factory) {
+	run(t, network, synctest.Test)
+}
+
+func run(t *testing.T, network func(t *testing.T) Factory, within func(*testing.T, func(*testing.T))) {
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T, Factory)
@@ -90,7 +100,7 @@ func Run(t *testing.T, network func(t *testing.T) Factory) {
 		{"killed and back at another address", func(t *testing.T, host Factory) { killedAndBack(t, host, false) }},
 		{"probe", probe},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(t, network(t)) })
+		t.Run(c.name, func(t *testing.T) { within(t, func(t *testing.T) { c.run(t, network(t)) }) })
 	}
 }
 
