@@ -43,7 +43,7 @@ var layers = []rule{
 	{"transport/wire", ""},
 	{"transport/identity", "transport partition models/tensor"},
 	{"transport/endpoint", "transport transport/wire partition models/tensor"},
-	{"transport/sim/...", "./... transport/sim/link transport transport/identity transport/wire partition models/tensor"},
+	{"transport/sim/...", "./... transport/sim/link transport transport/endpoint transport/identity transport/wire partition models/tensor"},
 	{"transport/...", "./... transport transport/endpoint transport/identity transport/wire partition models/tensor"},
 
 	{"partition", "models models/tensor"},
