@@ -19,7 +19,7 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknow
 export GOFLAGS := $(strip $(shell $(GO) env GOFLAGS) -buildvcs=false)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-slow fuzz bench lint
+.PHONY: help setup build demo docs test test-slow fuzz bench lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -32,6 +32,9 @@ setup: build ## fetch and check what Cleave needs at run time (once; no network 
 
 demo: setup ## the main job on this machine; DEMO='--scene private' passes flags
 	bin/cleave demo $(DEMO)
+
+docs: build ## print docs/benchmarks.md anew, from the experiments and docs/results
+	bin/cleave bench docs > bin/benchmarks.md && mv bin/benchmarks.md docs/benchmarks.md
 
 test: setup ## all tests, race detector on, in random order; PKG=./partition/... for a part
 	$(GO) test -race -shuffle=on -timeout 600s $(PKG)

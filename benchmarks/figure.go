@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // Better says which way a figure should go.
@@ -109,12 +110,20 @@ func Told(figure, unit string, better Better, about string) Goal {
 	return Goal{figure, unit, better, nil, about}
 }
 
-// Text is the goal in one line, "≤ 0.15 ratio" for example.
+// Text is the goal in one line, "≤ 3 s" for example; ratios and truths go
+// without their unit.
 func (g Goal) Text() string {
-	if g.Value == nil {
-		return g.Unit
+	unit := g.Unit
+	if unit == "ratio" || unit == "bool" {
+		unit = ""
 	}
-	return fmt.Sprintf("%s %g %s", Sign(g.Better), *g.Value, g.Unit)
+	switch {
+	case g.Value == nil && unit == "":
+		return "none"
+	case g.Value == nil:
+		return "none, in " + unit
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %g %s", Sign(g.Better), *g.Value, unit))
 }
 
 // Sign is the relation of a value to a goal that it meets.

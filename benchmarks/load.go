@@ -2,6 +2,8 @@ package benchmarks
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -56,15 +58,46 @@ func readProcessor() processor {
 			p.busy += ticks
 		}
 	}
-	// Behind the name, which may hold anything: the state is field 3 of proc(5),
-	// the times of this process and of children that have ended are 14 to 17.
-	_, after, _ := strings.Cut(procText("/proc/self/stat"), ") ")
-	if _, numbers, ok := strings.Cut(after, " "); ok {
-		if fields := floats(numbers); len(fields) > 13 {
-			p.own = fields[10] + fields[11] + fields[12] + fields[13]
+	p.own = familyTicks(os.Getpid())
+	return p
+}
+
+// familyTicks is the time of a process, of all that it has started and of those
+// among them that have ended.
+func familyTicks(root int) float64 {
+	parent, ticks := map[int]int{}, map[int]float64{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is good
+	for _, path := range paths {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			continue
+		}
+		// Behind the name, which may hold anything: the state is field 3 of proc(5),
+		// the parent 4; the times, with those of children that have ended, 14 to 17.
+		text := procText(path)
+		_, numbers, ok := strings.Cut(text[strings.LastIndexByte(text, ')')+1:], " ")
+		if !ok || len(numbers) < 2 {
+			continue // it has ended
+		}
+		if fields := floats(numbers[2:]); len(fields) > 13 {
+			parent[pid] = int(fields[0])
+			ticks[pid] = fields[10] + fields[11] + fields[12] + fields[13]
 		}
 	}
-	return p
+	sum := 0.0
+	for pid := range parent {
+		at := pid
+		for range len(parent) { // not further, should the list be torn
+			if at == root || at == 0 {
+				break
+			}
+			at = parent[at]
+		}
+		if at == root {
+			sum += ticks[pid]
+		}
+	}
+	return sum
 }
 
 // others is the share that other processes took from p to now.

@@ -225,9 +225,7 @@ func (r Result) Find(scene, strategy string) (Row, bool) {
 
 // Figures of a run, with their goals.
 func (r Result) Figures() []benchmarks.Figure {
-	lower := func(name string, value float64, unit string, goal float64) benchmarks.Figure {
-		return benchmarks.NewFigure(name, value, unit, benchmarks.Lower, goal)
-	}
+	e := Experiment()
 	switches, late, replan, worst, killed, inFlight, lost := 0, 0, 0.0, math.NaN(), false, 0, 0
 	for _, s := range r.Scenes {
 		switches, late = switches+len(s.Switches), late+s.Late
@@ -239,10 +237,10 @@ func (r Result) Figures() []benchmarks.Figure {
 		inFlight, lost = inFlight+s.InFlight, lost+s.InFlightLost
 	}
 	figures := []benchmarks.Figure{
-		lower("lost", float64(r.Lost()), "requests", 0),
-		lower("wrong", float64(r.Wrong()), "answers", 0),
-		lower("refused", float64(r.Refused()), "requests", 0),
-		lower("p50_over_best_fixed_worst_scene", worst, "ratio", 1.10),
+		e.Figure("lost", float64(r.Lost())),
+		e.Figure("wrong", float64(r.Wrong())),
+		e.Figure("refused", float64(r.Refused())),
+		e.Figure("p50_over_best_fixed_worst_scene", worst),
 	}
 	ours, ok := r.Find("private", Cleave)
 	alone, ok2 := r.Find("private", "device-only")
@@ -251,14 +249,17 @@ func (r Result) Figures() []benchmarks.Figure {
 		if ours.Split {
 			split = 1
 		}
-		figures = append(figures, benchmarks.NewFigure("private_is_split", split, "bool", benchmarks.Higher, 1),
-			lower("private_p50_over_device_only", ours.P50/alone.P50, "ratio", 0.92))
+		over := e.Figure("private_p50_over_device_only", ours.P50/alone.P50)
+		// One frame of each strategy a round: without a gap, samples of the same index
+		// are of the same round.
+		if len(ours.Times) == len(alone.Times) {
+			over = over.With(benchmarks.MedianRatio(ours.Times, alone.Times, 1))
+		}
+		figures = append(figures, e.Figure("private_is_split", split), over)
 	}
-	figures = append(figures, lower("replan_seconds_max", replan, "s", 3), lower("switches", float64(switches), "switches", 8),
-		benchmarks.Figure{Name: "late_switches", Value: float64(late), Unit: "switches", Better: benchmarks.Lower, Holds: true})
+	figures = append(figures, e.Figure("replan_seconds_max", replan), e.Figure("switches", float64(switches)), e.Figure("late_switches", float64(late)))
 	if killed {
-		figures = append(figures, benchmarks.NewFigure("kill_inflight", float64(inFlight), "requests", benchmarks.Higher, 1),
-			lower("kill_inflight_lost", float64(lost), "requests", 0))
+		figures = append(figures, e.Figure("kill_inflight", float64(inFlight)), e.Figure("kill_inflight_lost", float64(lost)))
 	}
 	return figures
 }

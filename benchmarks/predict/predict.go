@@ -5,6 +5,7 @@ package predict
 import (
 	"cmp"
 	"context"
+	_ "embed" // the text of method
 	"errors"
 	"fmt"
 	"math"
@@ -21,17 +22,15 @@ import (
 	"github.com/cleaveml/cleave/transport"
 )
 
+//go:embed method.md
+var method string
+
 // Experiment is what it is about.
 func Experiment() benchmarks.Experiment {
 	return benchmarks.Experiment{
-		Name:  "predict",
-		About: "estimates made before the run against what plans then take; regret of the chosen plan",
-		Method: `How well Cleave knows beforehand what a plan takes, and how much worse its choice is than the best plan. MobileNetV2, ResNet-18, GoogLeNet and AlexNet on three
-networks (18.88 Mbps/5 ms, 5.85/30, 100/5), device ×16 and cloud ×1. Each of these 12 cells has the chosen plan and cuts spread over the network, the ends
-included, each run three times after one run to warm up; the five fastest and the chosen one then run seven times more, interleaved. A cell is measured as a
-whole: a run that is resumed begins with the first cell that was not finished.
-
-**Estimates first.** All estimates of a cell are made before the first plan runs, and nothing that is then measured changes them.`,
+		Name:   "predict",
+		About:  "estimates made before the run against what plans then take; regret of the chosen plan",
+		Method: method,
 		Goals: []benchmarks.Goal{
 			benchmarks.AtMost("prediction_error_median", "ratio", 0.15, `\|predicted − measured\| / measured over all plans that are real splits`),
 			benchmarks.AtMost("prediction_error_p90", "ratio", 0.30, "the same, 90 % quantile"),

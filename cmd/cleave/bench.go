@@ -70,9 +70,9 @@ disk as they are measured: a run that is interrupted says how it is continued.`,
 		}
 		return unknown(c, args)
 	}
-	c.AddCommand(newBenchList())
+	c.AddCommand(newBenchList(), newBenchDocs())
 	for _, e := range experiments() {
-		c.AddCommand(newExperiment(e))
+		c.AddCommand(newBenchCommand(e).command)
 	}
 	return c
 }

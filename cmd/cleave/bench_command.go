@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -29,7 +31,7 @@ type benchCommand struct {
 	seed                        uint64
 }
 
-func newExperiment(e experiment) *cobra.Command {
+func newBenchCommand(e experiment) *benchCommand {
 	b := &benchCommand{experiment: e, own: pflag.NewFlagSet(e.Name, pflag.ContinueOnError)}
 	b.measure = e.define(b.own)
 	c := &cobra.Command{
@@ -51,7 +53,7 @@ func newExperiment(e experiment) *cobra.Command {
 	if e.quick {
 		c.Flags().BoolVar(&b.quick, "quick", false, "measure less: does it work?")
 	}
-	return c
+	return b
 }
 
 // goals lists the figures for the help.
@@ -125,16 +127,22 @@ func (b *benchCommand) broken(ctx context.Context, folder *benchFolder, err erro
 
 // config is what the rows depend on, by the names of flags.
 func (b *benchCommand) config() map[string]string {
-	config := map[string]string{}
-	b.own.VisitAll(func(f *pflag.Flag) {
-		if f.Name != "store" {
-			config[f.Name] = flagText(f)
-		}
-	})
+	config := flagTexts(b.own, "store")
 	if b.experiment.quick {
-		config["quick"] = fmt.Sprint(b.quick)
+		config["quick"] = strconv.FormatBool(b.quick)
 	}
 	return config
+}
+
+// flagTexts are the values of all flags but some, by name.
+func flagTexts(flags *pflag.FlagSet, but ...string) map[string]string {
+	texts := map[string]string{}
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !slices.Contains(but, f.Name) {
+			texts[f.Name] = flagText(f)
+		}
+	})
+	return texts
 }
 
 // again is the command line that continues this one.

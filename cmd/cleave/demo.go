@@ -138,6 +138,8 @@ func runDemo(c *cobra.Command, f demoFlags) (err error) {
 // play runs the demo and reports. The cluster is gone when it returns.
 func (f *demoFlags) play(c *cobra.Command, job *demoJob, cfg demo.Config) (err error) {
 	defer cfg.Step("")
+	r := benchmarks.NewReport("demo", version, "ONNX Runtime "+job.rt.Version(), ort.CPUFeatures())
+	r.Seed, r.Config = pictureSeed, flagTexts(c.LocalFlags(), "store", "json", "keep", "verbose", "chart", "draw", "help")
 	d, err := demo.Start(c.Context(), cfg)
 	if err != nil {
 		return err
@@ -148,7 +150,8 @@ func (f *demoFlags) play(c *cobra.Command, job *demoJob, cfg demo.Config) (err e
 		return err
 	}
 	cfg.Step("")
-	err = job.report(c, *f, result)
+	r.Finish()
+	err = job.report(c, *f, r, result)
 	if f.keep && c.Context().Err() == nil {
 		out := c.OutOrStdout()
 		if f.json {
@@ -221,8 +224,7 @@ func (f *demoFlags) check() ([]lab.Scene, error) {
 	return scenes, nil
 }
 
-func (j *demoJob) report(c *cobra.Command, f demoFlags, result demo.Result) error {
-	r := benchmarks.NewReport("demo", version, "ONNX Runtime "+j.rt.Version(), ort.CPUFeatures())
+func (j *demoJob) report(c *cobra.Command, f demoFlags, r benchmarks.Report, result demo.Result) error {
 	r.Figures = result.Figures()
 	for _, row := range result.Rows {
 		r.Rows = append(r.Rows, row)
