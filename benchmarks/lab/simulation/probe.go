@@ -54,54 +54,66 @@ func (o *origin) probe(act scheduler.Probe) {
 		return
 	}
 	s := o.s
-	settled := false
 	until := s.now + probeTimeout
-	tell := func(m scheduler.LinkMeasured) {
-		if settled {
-			return
+	settled, ended := false, func() {}
+	settle := func(do func()) {
+		if !settled {
+			settled = true
+			ended()
+			do()
 		}
-		settled = true
-		m.From, m.To = act.From, act.To
-		if from == 0 {
-			o.know(to, m)
-		}
-		o.peers[to].suspect = false
-		s.note(o.h.ID, "measures %s–%s: %.3g Mbps out, %.3g in, %v", m.From, m.To, float64(m.Out.Rate/partition.Mbps), float64(m.In.Rate/partition.Mbps), m.Out.Latency+m.In.Latency)
-		o.step(m)
 	}
-	s.at(min(until, s.now+idleTimeout+time.Second), func() {
-		if settled {
-			return
+	tell := func(m scheduler.LinkMeasured) {
+		settle(func() { o.measured(act, from, to, m) })
+	}
+	// A connection over which nothing comes ends before.
+	life := o.peers[to].h.life
+	s.after(idleTimeout, func() {
+		if r, _ := s.routeOf(o.peers[from].h, o.peers[to].h); r == nil || !r.open() || o.peers[to].h.life != life {
+			settle(func() { o.suspects(to) })
 		}
-		settled = true
-		o.suspects(to)
 	})
+	s.at(until, func() { settle(func() { o.suspects(to) }) })
 	if from == 0 {
-		o.h.alone(func(ended func()) { o.h.measure(o.peers[to].h, &o.peers[to], until, tell, ended) })
+		o.h.alone(func(end func()) {
+			if ended = end; settled {
+				end()
+				return
+			}
+			o.h.measure(o.peers[to].h, &o.peers[to], until, tell)
+		})
 		return
 	}
 	other := o.peers[from].h
 	s.message(o.h, other, frameHeader, until, func(passage) {
-		other.alone(func(ended func()) {
+		other.alone(func(end func()) {
+			if ended = end; settled {
+				end()
+				return
+			}
 			other.measure(o.peers[to].h, &peer{}, until, func(m scheduler.LinkMeasured) {
 				s.message(other, o.h, frameHeader, until, func(passage) { tell(m) })
-			}, ended)
+			})
 		})
 	})
 }
 
+// measured takes in what a probe has found.
+func (o *origin) measured(act scheduler.Probe, from, to int, m scheduler.LinkMeasured) {
+	m.From, m.To = act.From, act.To
+	if from == 0 {
+		o.know(to, m)
+	}
+	o.peers[to].suspect = false
+	o.s.note(o.h.ID, "measures %s–%s: %.3g Mbps out, %.3g in, %v", m.From, m.To,
+		float64(m.Out.Rate/partition.Mbps), float64(m.In.Rate/partition.Mbps), m.Out.Latency+m.In.Latency)
+	o.step(m)
+}
+
 // measure fills the link to another host for a while, there and back, and lets a
 // peer's estimators judge.
-func (h *host) measure(to *host, p *peer, until time.Duration, tell func(scheduler.LinkMeasured), ended func()) {
+func (h *host) measure(to *host, p *peer, until time.Duration, tell func(scheduler.LinkMeasured)) {
 	s := h.s
-	over := false
-	end := func() {
-		if !over {
-			over = true
-			ended()
-		}
-	}
-	s.at(until, end)
 	r, dir := s.routeOf(h, to)
 	if r == nil {
 		return
@@ -119,16 +131,22 @@ func (h *host) measure(to *host, p *peer, until time.Duration, tell func(schedul
 			p.out.ObserveRTT(trip, now)
 			s.after(pings*(trip+2*s.cfg.Software), func() {
 				l := p.links(s.time())
-				link := func(e transport.Estimate) partition.Link {
-					return partition.Link{Rate: e.Rate, Latency: e.RTT / 2, Fixed: s.cfg.Software}
-				}
-				end()
+				link := func(e transport.Estimate) partition.Link { return linkOf(e, trip+2*s.cfg.Software) }
 				if l.Out.Rate > 0 && l.In.Rate > 0 {
 					tell(scheduler.LinkMeasured{Out: link(l.Out), In: link(l.In), Rel: l.Out.Spread})
 				}
 			})
 		})
 	})
+}
+
+// linkOf puts an estimate into the solver's terms, by round trips of requests.
+func linkOf(e transport.Estimate, trip time.Duration) partition.Link {
+	rtt := e.RTT
+	if rtt <= 0 || rtt > trip || trip > rtt+max(2*time.Millisecond, rtt/4) { // unknown, or of another day
+		rtt = trip
+	}
+	return partition.Link{Rate: e.Rate, Latency: rtt / 2, Fixed: (trip - rtt) / 2}
 }
 
 // suspects notes that a peer does not answer.
