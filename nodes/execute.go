@@ -21,6 +21,8 @@ type job struct {
 	rest     [][]models.OpID
 	rawStays bool
 	epoch    uint64
+	holder   partition.HostID          // of the stream that it is of, if any
+	stream   scheduler.StreamID        // likewise
 	given    func(models.ValueID) bool // what arrives with the request
 	values   Values
 	decode   func() error // fills values with what is given; may be nil
@@ -247,7 +249,7 @@ func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behi
 	report.Sent = next.Payload()
 	next.Header.Epoch = j.epoch
 	reply, err := call(ctx, conn, request{kind: kindSegment, frame: next,
-		control: segmentRequest{Model: j.g.Digest, Steps: j.steps[1:], RawStays: j.rawStays}}, &rep)
+		control: segmentRequest{Model: j.g.Digest, Steps: j.steps[1:], RawStays: j.rawStays, Holder: j.holder, Stream: j.stream}}, &rep)
 	if err != nil {
 		return remote{}, err
 	}
@@ -373,6 +375,11 @@ func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transpor
 	if len(r.Steps) == 0 || r.Steps[0].Host != a.cfg.ID {
 		return nil, &Error{Op: "run segment", Node: a.cfg.ID, Kind: Invalid, Err: errors.New("the plan's next step is not this host's")}
 	}
+	if len(r.Steps[0].Ops) > 0 { // else it only passes tensors on
+		if err := a.admit(r.Holder, r.Stream); err != nil {
+			return nil, err
+		}
+	}
 	g, err := a.graph(r.Model)
 	if err != nil {
 		return nil, err
@@ -392,7 +399,7 @@ func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transpor
 	if err != nil {
 		return nil, err
 	}
-	j.epoch = f.Header.GetEpoch()
+	j.epoch, j.holder, j.stream = f.Header.GetEpoch(), r.Holder, r.Stream
 	j.decode = func() error {
 		for id, i := range arrived {
 			t, err := f.Tensor(i)

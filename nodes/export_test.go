@@ -49,3 +49,26 @@ func (a *Agent) ServeInfer(ctx context.Context, g *models.Graph, epoch uint64, i
 	}
 	return err
 }
+
+// Promise has the agent promise all its capacity to somebody else, and nothing
+// to those who were promised some.
+func (a *Agent) Promise(l scheduler.Lease) error {
+	a.mu.Lock()
+	a.ledger = scheduler.NewLedger(float64(a.cfg.Compute.Pace().Slots()))
+	a.mu.Unlock()
+	return a.grant(&l)
+}
+
+// RenewLeases renews as the clock has it done.
+func (a *Agent) RenewLeases() { a.steering.renewLeases() }
+
+// RenewEach renews a lease of a stream on every one of these hosts.
+func (a *Agent) RenewEach(hosts ...partition.HostID) {
+	var due []renewal
+	for _, h := range hosts {
+		due = append(due, renewal{host: h, lease: scheduler.Lease{Holder: a.cfg.ID, Stream: "s", Share: 1}})
+	}
+	a.steering.mu.Lock()
+	defer a.steering.mu.Unlock()
+	a.steering.renewEach(due)
+}

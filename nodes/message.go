@@ -85,6 +85,9 @@ type segmentRequest struct {
 	Steps []step        `json:"steps"` // the receiver's first
 	// RawStays: no value that is raw input may cross a link.
 	RawStays bool `json:"raw_stays,omitempty"`
+	// Holder and Stream name the lease by which it is sent, where there is one.
+	Holder partition.HostID   `json:"holder,omitempty"`
+	Stream scheduler.StreamID `json:"stream,omitempty"`
 }
 
 // HostReport is what one host did for a request.

@@ -50,7 +50,7 @@ func (a *Agent) runBy(ctx context.Context, b begun, input Values) (Values, []Hos
 	if err != nil {
 		return nil, nil, err
 	}
-	j.epoch = uint64(b.choice.Epoch)
+	j.epoch, j.holder, j.stream = uint64(b.choice.Epoch), a.cfg.ID, b.st.id
 	j.patience, j.expected = scheduler.Patience(b.choice.Predicted), b.choice.Predicted
 	j.elsewhere = func(failed partition.HostID) []step { return a.steering.elsewhere(b.st, b.r, failed) }
 	for id, t := range input {

@@ -110,6 +110,18 @@ func (g *Ledger) Leases(now time.Time) []Lease {
 	return leases
 }
 
+// Admits reports whether a stream may use this host: it was promised capacity,
+// or not all of it is promised to others. A stream without a lease, and whatever
+// is of none, uses what is free. The error is an *Error of kind NoCapacity.
+func (g *Ledger) Admits(now time.Time, holder partition.HostID, id StreamID) error {
+	free := g.Free(now)
+	if free > g.capacity*1e-9 || slices.ContainsFunc(g.held, func(p promise) bool { return p.Holder == holder && p.Stream == id }) {
+		return nil
+	}
+	return &Error{Op: "admit", Place: fmt.Sprintf("%s, stream %q", holder, id), Kind: NoCapacity,
+		Err: fmt.Errorf("all of %.3g are promised %s; ask for a lease, or ask another host", g.capacity, g.promises(-1))}
+}
+
 func (g *Ledger) expire(now time.Time) {
 	g.held = slices.DeleteFunc(g.held, func(p promise) bool { return !now.Before(p.until) })
 }

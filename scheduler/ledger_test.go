@@ -101,3 +101,30 @@ func TestLedgerKeepsItsWord(t *testing.T) {
 		}
 	})
 }
+
+// TestLedgerAdmits: a stream with a lease, and anybody as long as something is
+// free.
+func TestLedgerAdmits(t *testing.T) {
+	g := NewLedger(2)
+	admits := func(at time.Time, holder partition.HostID, id StreamID, kind Kind) {
+		t.Helper()
+		if err := g.Admits(at, holder, id); KindOf(err) != kind {
+			t.Errorf("%s, stream %q: %v", holder, id, err)
+		}
+	}
+	admits(dawn, "", "", "")
+	for _, l := range []Lease{{Holder: "pi4", Stream: "cam", Share: 1.5}, {Holder: "pi5", Stream: "door", Epoch: 3, Share: 0.4}} {
+		if err := g.Grant(dawn, l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	admits(dawn, "", "", "")
+	if err := g.Grant(dawn, Lease{Holder: "pi5", Stream: "gate", Share: 0.1}); err != nil {
+		t.Fatal(err)
+	}
+	admits(dawn, "", "", NoCapacity)
+	admits(dawn, "pi4", "door", NoCapacity)
+	admits(dawn, "pi4", "cam", "")
+	admits(dawn, "pi5", "door", "")
+	admits(dawn.Add(LeaseTTL), "", "", "")
+}
