@@ -102,13 +102,17 @@ func (s *Store) Open(digest Digest) (*Graph, error) {
 // Remove deletes the graph with this digest.
 func (s *Store) Remove(digest Digest) error {
 	graphs, _ := s.all()
-	for _, g := range graphs {
+	found := false
+	for _, g := range graphs { // several recipes may have come to one model
 		if g.Digest == digest {
+			found = true
 			if err := os.RemoveAll(g.dir); err != nil {
 				return &Error{Op: "remove", Model: g.Name, Kind: Failed, Err: err}
 			}
-			return nil
 		}
+	}
+	if found {
+		return nil
 	}
 	return &Error{Op: "remove", Model: digest.Short(), Kind: NotFound, Err: errors.New("not in the store")}
 }

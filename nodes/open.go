@@ -71,7 +71,7 @@ func (a *Agent) known(r OpenRequest) (bool, error) {
 		return false, nil
 	}
 	if st.g.Digest != r.Model {
-		return false, a.otherModel(st)
+		return false, a.otherModel(st, r.Model)
 	}
 	if r.Settings.RawStays && !st.settings.RawStays && !a.cfg.RawStays {
 		return false, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Policy, Err: fmt.Errorf("stream %s is open and lets raw input leave the device; change that first: cleave stream set %s --raw-stays on", st.id, st.id)}
@@ -79,8 +79,9 @@ func (a *Agent) known(r OpenRequest) (bool, error) {
 	return !r.Refresh, nil
 }
 
-func (a *Agent) otherModel(open *stream) error {
-	return &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("stream %s is open for another model, %s; choose another name", open.id, open.g.Name)}
+func (a *Agent) otherModel(open *stream, model models.Digest) error {
+	return &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("stream %s is open for %s (%s), not for %s, another model or the same for pictures of another size; choose another name",
+		open.id, open.g.Name, open.g.Digest.Short(), model.Short())}
 }
 
 // survey measures what is not known, computes the stream's candidates and
@@ -199,7 +200,7 @@ func (s *steering) add(st *stream, events []scheduler.Event) error {
 		s.streams[st.id] = st
 		open = st
 	case open.g.Digest != st.g.Digest: // opened meanwhile
-		return s.a.otherModel(open)
+		return s.a.otherModel(open, st.g.Digest)
 	default:
 		open.request, open.input = st.request, st.input
 		open.candidates, open.fixed, open.profiled = st.candidates, st.fixed, st.profiled

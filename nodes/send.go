@@ -74,6 +74,7 @@ func (s *steering) begin(id scheduler.StreamID) (begun, error) {
 	}
 	r.out++
 	st.sent++
+	st.use.Begin(time.Now())
 	return begun{st, r, choice, st.settings.RawStays || s.a.cfg.RawStays}, nil
 }
 
@@ -86,6 +87,7 @@ func (s *steering) end(st *stream, r *running, choice scheduler.Choice, report I
 	if r.draining && r.out == 0 {
 		delete(st.epochs, choice.Epoch)
 	}
+	st.use.End(time.Now())
 	if err != nil {
 		st.refused++
 	} else {

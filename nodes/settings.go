@@ -122,7 +122,45 @@ func (st *stream) amended(r SetRequest, a *Agent) (scheduler.Settings, error) {
 	if err := aim(&next, r); err != nil {
 		return next, &Error{Op: "set", Node: a.cfg.ID, Kind: Invalid, Err: errors.Unwrap(err)}
 	}
+	if r.Pin != nil {
+		if why := st.bars(next); why != "" {
+			return next, &Error{Op: "set", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("a pin to %s cannot hold: %s", next.Pin, why)}
+		}
+	}
 	return next, nil
+}
+
+// bars says which of the other settings keeps a stream from the plan that it is
+// pinned to, "" for none.
+func (st *stream) bars(s scheduler.Settings) string {
+	i := slices.IndexFunc(st.candidates, func(c scheduler.Candidate) bool { return c.Name == s.Pin })
+	if s.Pin == "" || i < 0 {
+		return ""
+	}
+	c := st.candidates[i]
+	if s.RawStays && c.Raw {
+		return "it sends raw input away, and the policy is raw-stays-on-device"
+	}
+	for _, h := range c.Plan.Path[1:] {
+		if slices.Contains(s.Drain, h) {
+			return fmt.Sprintf("it needs %s, which is drained", h)
+		}
+	}
+	return ""
+}
+
+// unheld says why a stream does not run by the plan that it is pinned to, ""
+// where it does or is not pinned.
+func (st *stream) unheld(current string) string {
+	switch why := st.bars(st.settings); {
+	case st.settings.Pin == "" || st.settings.Pin == current:
+		return ""
+	case why != "":
+		return why
+	case st.unready[st.settings.Pin] != "":
+		return st.unready[st.settings.Pin]
+	}
+	return "it is not ready"
 }
 
 // aim changes what the plans are ranked by. The bound goes with the objective
@@ -232,12 +270,13 @@ func (s *steering) describe(st *stream) StreamState {
 	}
 	out.Epoch = state.Epoch
 	for i, c := range state.Candidates {
-		out.Candidates = append(out.Candidates, CandidateState{Name: c.Name, State: string(c.State), Predicted: c.Predicted})
+		out.Candidates = append(out.Candidates, CandidateState{Name: c.Name, State: string(c.State), Predicted: c.Predicted, Why: st.unready[c.Name]})
 		if i == state.Current {
 			out.Current, out.Plan = c.Name, st.candidates[i].Plan
 			out.Plan.Total = c.Predicted
 		}
 	}
+	out.Unheld = st.unheld(out.Current)
 	for _, h := range state.Hosts {
 		out.Hosts = append(out.Hosts, HostState{ID: h.ID, Tier: h.Tier, Alive: h.Alive, Whole: st.profiled[h.ID], Heavier: h.Factor})
 	}

@@ -43,9 +43,11 @@ type stream struct {
 	settings   scheduler.Settings
 	epochs     map[scheduler.Epoch]*running
 	switches   []SwitchRecord
-	renewing   bool // measured anew, for a host has come
+	unready    map[string]string // why a candidate could not be made ready
+	renewing   bool              // measured anew, for a host has come
 	profiled   map[partition.HostID]time.Duration
 
+	use                                scheduler.Use
 	sent, answered, refused, fallbacks int
 }
 
@@ -201,9 +203,20 @@ func (s *steering) beginWarm(act scheduler.Warm) {
 		}
 		s.mu.Lock()
 		r.ready = err == nil
+		st.note(r.name, err)
 		s.mu.Unlock()
 		s.step(done)
 	})
+}
+
+// note keeps why a candidate is not ready. steering.mu is held.
+func (st *stream) note(candidate string, err error) {
+	if st.unready == nil {
+		st.unready = map[string]string{}
+	}
+	if delete(st.unready, candidate); err != nil {
+		st.unready[candidate] = err.Error()
+	}
 }
 
 // warm has every host of a plan build its session and promise capacity.
@@ -223,7 +236,8 @@ func inUse(r *running) bool { return !r.draining }
 
 // leaseFor says what a stream asks of each host: the share of its time that
 // the most demanding of the stream's plans that count keeps it busy, for one
-// request after the other. s.mu is held.
+// request after the other, as far as requests have been under way of late. s.mu
+// is held.
 func (s *steering) leaseFor(st *stream, counts func(*running) bool) func(partition.HostID) *scheduler.Lease {
 	var plans []partition.Plan
 	for _, r := range st.epochs {
@@ -231,13 +245,13 @@ func (s *steering) leaseFor(st *stream, counts func(*running) bool) func(partiti
 			plans = append(plans, r.plan)
 		}
 	}
-	shares := scheduler.Shares(plans)
+	shares, use := scheduler.Shares(plans), st.use.Share(time.Now())
 	return func(h partition.HostID) *scheduler.Lease {
 		share, ok := shares[h]
 		if !ok || h == s.a.cfg.ID {
 			return nil
 		}
-		return &scheduler.Lease{Holder: s.a.cfg.ID, Stream: st.id, Share: share}
+		return &scheduler.Lease{Holder: s.a.cfg.ID, Stream: st.id, Share: share * use}
 	}
 }
 

@@ -44,6 +44,8 @@ type StreamState struct {
 	Epoch      scheduler.Epoch  `json:"epoch"`
 	Plan       partition.Plan   `json:"plan"`
 	Candidates []CandidateState `json:"candidates"`
+	// Unheld says why the stream does not run by the plan that it is pinned to.
+	Unheld string `json:"unheld,omitempty"`
 	// Switches are the latest 64, oldest first.
 	Switches []SwitchRecord `json:"switches"`
 	// Fixed are the single-host strategies, as planned when the stream was opened.
@@ -64,6 +66,8 @@ type CandidateState struct {
 	// State: ready, cold, warming, refused, unreachable, forbidden.
 	State     string        `json:"state"`
 	Predicted time.Duration `json:"predicted"` // now
+	// Why it could not be made ready when that was last tried.
+	Why string `json:"why,omitempty"`
 }
 
 // SwitchRecord is one change of plan.

@@ -56,7 +56,7 @@ func (f clusterFlags) dial() (*contacts, error) {
 	}
 	file, err := cluster.Read(f.config)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w; name another with --config, or write one: cleave cluster --help", err)
+		err = fmt.Errorf("%w; name another with --config, the address of an agent with --at, or write one: cleave cluster --help", err)
 	}
 	if err != nil {
 		return nil, err

@@ -199,7 +199,7 @@ func runModelList(c *cobra.Command, dir string, asJSON bool) error {
 	}
 	graphs, damaged := store.List() // what is whole is shown first
 	rows := []storedModel{}
-	for _, g := range append(graphs, store.ListPartial()...) {
+	for _, g := range distinct(append(graphs, store.ListPartial()...)) {
 		here, total, err := g.Arrived()
 		if err != nil {
 			damaged = errors.Join(damaged, err)
@@ -222,6 +222,17 @@ func runModelList(c *cobra.Command, dir string, asJSON bool) error {
 		t.print()
 	}
 	return damaged
+}
+
+// distinct keeps one of each digest: the store may have a model several times,
+// from recipes that came to the same.
+func distinct(graphs []*models.Graph) []*models.Graph {
+	seen := map[models.Digest]bool{}
+	return slices.DeleteFunc(graphs, func(g *models.Graph) bool {
+		again := seen[g.Digest]
+		seen[g.Digest] = true
+		return again
+	})
 }
 
 func newModelRemove() *cobra.Command {
@@ -252,7 +263,7 @@ func runModelRemove(c *cobra.Command, dir, which string, all bool) error {
 		return err
 	}
 	graphs, damaged := store.List()
-	graphs = append(graphs, store.ListPartial()...)
+	graphs = distinct(append(graphs, store.ListPartial()...))
 	var found []*models.Graph
 	var digests []string
 	for _, g := range graphs {

@@ -46,8 +46,9 @@ may be running.`,
 		RunE: func(c *cobra.Command, args []string) error { return f.run(c, args[0]) },
 	}
 	c.Flags().StringVar(&f.config, "config", "cluster.yaml", "cluster file")
-	c.Flags().StringVar(&f.from, "from", "", "host to fetch from (default: whichever has it)")
+	c.Flags().StringVar(&f.from, "from", "", "with --config, host to fetch from (default: whichever has it)")
 	f.registerAt(c)
+	c.Flags().Lookup("at").Usage = "address of the host to fetch from, host:port, in place of a cluster file"
 	c.Flags().StringVar(&f.as, "as", "", "name of the host's certificate to connect with (default: the only one in the folder)")
 	c.Flags().StringVar(&f.store, "store", "", "folder of models (default: cleave/models in the user's cache folder)")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print what came as JSON")
@@ -207,7 +208,11 @@ func (f pullFlags) find(ctx context.Context, net *contacts, which string) (model
 	case len(silent) > 0:
 		return "", nil, fmt.Errorf("no host that answers has a model %q (%s)", which, strings.Join(silent, "; "))
 	}
-	return "", nil, fmt.Errorf("no model on %v is called %q or has a digest that begins so (%d digits or more); see: cleave cluster status", hosts, which, minPrefix)
+	var names []string
+	for _, h := range hosts {
+		names = append(names, string(h))
+	}
+	return "", nil, fmt.Errorf("no model on %s is called %q or has a digest that begins so (%d digits or more); cleave cluster status tells which hosts have it: give the address of one with --at", strings.Join(names, ", "), which, minPrefix)
 }
 
 // sources are the hosts to ask: the one that is named, the one at the address,

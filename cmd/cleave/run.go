@@ -126,9 +126,14 @@ func runRun(c *cobra.Command, f runFlags, name string) error {
 	} else {
 		r, err = runOnce(c.Context(), net, f, s, files)
 	}
-	if err != nil {
+	if r == nil {
 		return err
 	}
+	return errors.Join(f.tell(c, s, r), err)
+}
+
+// tell prints and draws what was answered.
+func (f runFlags) tell(c *cobra.Command, s *subject, r *runReport) error {
 	if f.draw != "" {
 		if err := drawBoxes(f.draw, s.image, r.answer.Boxes); err != nil {
 			return err
@@ -272,7 +277,11 @@ func (o *origin) repeat(ctx context.Context, f runFlags, s *subject, plan partit
 		show.Step("request %d of %d", i+1, f.n)
 		answers, report, err := once(ctx, f.budget, send)
 		if err != nil {
-			return nil, fmt.Errorf("request %d of %d: %w", i+1, f.n, err)
+			err = fmt.Errorf("request %d of %d: %w", i+1, f.n, err)
+			if i == 0 {
+				return nil, err
+			}
+			return r.done(), err // what was answered is not lost
 		}
 		if report.Stream != "" {
 			r.lastPlan = report.Plan
@@ -286,11 +295,15 @@ func (o *origin) repeat(ctx context.Context, f runFlags, s *subject, plan partit
 			r.Via = &passage{report.Via.Host, ms(report.Via.Extra)}
 		}
 	}
+	return r.done(), nil
+}
+
+func (r *runReport) done() *runReport {
 	r.Answer = r.answer
 	if r.answer.Kind == pipeline.Tensors {
 		r.Answer = tensorAnswer(r.answer)
 	}
-	return r, nil
+	return r
 }
 
 // sender sends one request.

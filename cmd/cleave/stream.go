@@ -185,6 +185,7 @@ func runStreamSet(c *cobra.Command, f setFlags, name string) error {
 			return printJSON(c.OutOrStdout(), st)
 		}
 		fmt.Fprintf(c.OutOrStdout(), "%s is at version %d: %s\n", name, st.Settings.Version, settingsLine(st.Settings))
+		printUnheld(c.OutOrStdout(), st)
 		return nil
 	})
 }
@@ -317,6 +318,13 @@ func settingsLine(s scheduler.Settings) string {
 	return strings.Join(parts, ", ")
 }
 
+// printUnheld tells when a pin is not in force.
+func printUnheld(w io.Writer, st nodes.StreamState) {
+	if st.Unheld != "" {
+		fmt.Fprintf(w, "the pin does not hold now, %s runs by %s: %s\n", st.Stream, st.Current, st.Unheld)
+	}
+}
+
 func printStreams(w io.Writer, all []nodes.StreamState) {
 	if len(all) == 0 {
 		fmt.Fprintln(w, "No stream is open.")
@@ -333,6 +341,7 @@ func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1
 
 func printStream(w io.Writer, st nodes.StreamState) {
 	fmt.Fprintf(w, "%s on %s: %s, epoch %d, settings version %d: %s\n", st.Stream, st.Origin, st.ModelName, st.Epoch, st.Settings.Version, settingsLine(st.Settings))
+	printUnheld(w, st)
 	fmt.Fprintf(w, "requests: %d sent, %d answered, %d refused, %d finished elsewhere than planned\n\n", st.Sent, st.Answered, st.Refused, st.Fallbacks)
 	t := newGrid(w, []string{"", "plan", "state", "predicted now"}, "predicted now")
 	for _, c := range st.Candidates {
@@ -347,6 +356,11 @@ func printStream(w io.Writer, st nodes.StreamState) {
 		t.row(mark, c.Name, c.State, predicted)
 	}
 	t.print()
+	for _, c := range st.Candidates {
+		if c.Why != "" && c.State != "ready" && c.State != "forbidden" {
+			fmt.Fprintf(w, "%s is not ready: %s\n", c.Name, c.Why)
+		}
+	}
 	fmt.Fprintln(w)
 	links := newGrid(w, []string{"link", "rate", "RTT", "measured"}, "rate", "RTT", "measured")
 	for _, l := range st.Links {
