@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -82,6 +83,11 @@ func runAgent(c *cobra.Command, f agentFlags) error {
 		var err error
 		if f.name, err = os.Hostname(); err != nil {
 			return fmt.Errorf("no host name: %w; give --name", err)
+		}
+	}
+	for _, addr := range f.join {
+		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+			return usagef("--join %q: want host:port, the address of a member", addr)
 		}
 	}
 	file, host, err := f.place()
