@@ -86,6 +86,7 @@ type Agent struct {
 	// measuring admits one measurement at a time: two would slow each other.
 	measuring chan struct{}
 	pulls     turns
+	imitators map[string]bool // addresses of other hosts of this one's name
 	own       ownProfiles
 }
 
@@ -303,8 +304,10 @@ func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Fram
 		return a.serveClose(ctx, f)
 	case kindStreams:
 		return a.serveStreams(ctx, f)
+	case kindNamesake:
+		return serveJSON(f, func(n namesake) (any, error) { a.imitated(n); return struct{}{}, nil })
 	case kindFind:
-		return serveJSON(f, func(r findRequest) (any, error) { return findReply{a.steering.has(r.Stream)}, nil })
+		return serveJSON(f, func(r findRequest) (any, error) { return findReply{Open: a.steering.has(r.Stream), Stored: a.recalls(r.Stream)}, nil })
 	case kindLease:
 		return serveJSON(f, func(l scheduler.Lease) (any, error) { return struct{}{}, a.grant(&l) })
 	}

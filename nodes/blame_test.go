@@ -1,8 +1,10 @@
 package nodes_test
 
 import (
+	"log/slog"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cleaveml/cleave/nodes"
@@ -47,4 +49,34 @@ func TestLateHops(t *testing.T) {
 			t.Errorf("%+v: %v, want %v", test.reports, got, test.want)
 		}
 	}
+}
+
+// TestNamesake: a host is told, once for each, of others that try its name.
+func TestNamesake(t *testing.T) {
+	said := make(chan string, 10)
+	c := newTrio(t, func(cfg *nodes.Config) {
+		if cfg.ID == "edge" {
+			cfg.Log = slog.New(slog.NewTextHandler(saying(said), nil))
+		}
+	})
+	for range 2 {
+		c.hosts["cloud"].agent.Namesake("edge", "192.0.2.7:4433")
+		c.hosts["edge"].agent.Namesake("edge", "192.0.2.7:4433")
+	}
+	c.hosts["cloud"].agent.Namesake("edge", "192.0.2.8:4433")
+	heard := <-said + <-said
+	if strings.Count(heard, "this host's name") != 2 || !strings.Contains(heard, "addr=192.0.2.7:4433") || !strings.Contains(heard, "addr=192.0.2.8:4433") {
+		t.Errorf("the edge says %s", heard)
+	}
+	if len(said) > 0 {
+		t.Errorf("the edge says it again: %s", <-said)
+	}
+}
+
+// saying sends on what is written, a line at a time.
+type saying chan<- string
+
+func (l saying) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
 }

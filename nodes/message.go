@@ -35,6 +35,7 @@ const (
 	kindSet      = "set"      // change settings of a stream
 	kindClose    = "close"    // end a stream
 	kindStreams  = "streams"  // describe the streams of an origin
+	kindNamesake = "namesake" // somebody else has tried to join by the receiver's name
 	kindFind     = "find"     // does a stream start here
 	kindLease    = "lease"    // keep a promise of capacity
 	kindProgress = "progress" // between request and reply, any number
