@@ -106,7 +106,8 @@ func vitB16(b *builder, x flow) flow {
 	patches := x.height * x.width
 	b.node("Reshape", "patches", []string{x.name, b.indices("patches.shape", []int64{1, int64(width), int64(patches)}, 3)})
 	b.node("Transpose", "patches.transposed", []string{"patches"}, ints("perm", 0, 2, 1))
-	b.he("class_token", 2, 1, 1, 1, int64(width))
+	// The class token starts small, as in training, to become what it attends to.
+	b.he("class_token", 2, 0.1, 1, 1, int64(width))
 	b.node("Concat", "tokens", []string{"class_token", "patches.transposed"}, integer("axis", 1))
 	x.name, x.height, x.width = "tokens", patches+1, 1
 
