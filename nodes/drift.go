@@ -190,6 +190,7 @@ func (a *Agent) ran(key segmentKey, took time.Duration) {
 	a.log.Info("profile corrected: requests take another time than was measured", "model", key.model.Short(),
 		"factor", fmt.Sprintf("%.2f", c.factor), "whole", c.latest.Whole, "measured", c.latest.Taken.Format(time.DateTime))
 	s := a.steering
+	s.rebase(key.model)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.start(func() { // a request does not wait for the disk

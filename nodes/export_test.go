@@ -72,3 +72,10 @@ func (a *Agent) RenewEach(hosts ...partition.HostID) {
 	defer a.steering.mu.Unlock()
 	a.steering.renewEach(due)
 }
+
+// Changed is closed after the next step of the agent's streams.
+func (a *Agent) Changed() <-chan struct{} {
+	a.steering.mu.Lock()
+	defer a.steering.mu.Unlock()
+	return a.steering.changed
+}

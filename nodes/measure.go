@@ -254,25 +254,34 @@ func link(e transport.Estimate, trips []time.Duration) partition.Link {
 func (a *Agent) gatherProfiles(ctx context.Context, g *models.Graph, input Values, r PlanRequest, report func(progress)) (known []Profile, lost map[partition.HostID]error) {
 	lost = a.missing()
 	for _, h := range a.members() {
-		p, err := a.latestProfile(ctx, g, h.ID, input, r, report)
-		if err == nil {
-			err = a.fits(g, p)
-		}
+		p, err := a.profileOf(ctx, g, h.ID, input, r, report)
 		if err != nil {
 			lost[h.ID] = err
 			continue
 		}
-		if h.ID != a.cfg.ID { // its own it keeps itself
-			a.mu.Lock()
-			a.profiles[profileKey{g.Digest, h.ID}] = p
-			a.mu.Unlock()
-		}
 		known = append(known, p)
 	}
 	if !r.Refresh { // else the caller is about to replace a stream
-		a.steering.rebase(g.Digest, known)
+		a.steering.rebase(g.Digest)
 	}
 	return known, lost
+}
+
+// profileOf is the latest profile of a host, which is kept.
+func (a *Agent) profileOf(ctx context.Context, g *models.Graph, host partition.HostID, input Values, r PlanRequest, report func(progress)) (Profile, error) {
+	p, err := a.latestProfile(ctx, g, host, input, r, report)
+	if err == nil {
+		err = a.fits(g, p)
+	}
+	if err != nil {
+		return Profile{}, err
+	}
+	if host != a.cfg.ID { // its own it keeps itself
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.profiles[profileKey{g.Digest, host}] = p
+	}
+	return p, nil
 }
 
 // latestProfile is the profile of a host: the one that is known unless the host

@@ -87,12 +87,13 @@ func (a *Agent) otherModel(open *stream, model models.Digest) error {
 // survey measures what is not known, computes the stream's candidates and
 // returns what the scheduler has to hear before it is told of these.
 func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report func(progress)) ([]scheduler.Event, error) {
-	r := PlanRequest{Model: st.g.Digest, Refresh: refresh, Runs: st.request.Runs, Cuts: st.request.Cuts, Codecs: st.request.Codecs}
-	profiles, lost := a.gatherProfiles(ctx, st.g, st.input, r, report)
+	profiles, lost := a.gatherProfiles(ctx, st.g, st.input, st.survey(refresh), report)
 	if err := lost[a.cfg.ID]; err != nil {
 		return nil, err
 	}
+	st.lost = map[partition.HostID]bool{}
 	for h, err := range lost {
+		st.lost[h] = true
 		a.log.Warn("host has no part in the stream", "stream", st.id, "peer", h, "err", err)
 	}
 	hosts, profiles := a.outward(profiles)
@@ -154,38 +155,6 @@ func (a *Agent) candidates(ctx context.Context, st *stream, p partition.Problem,
 	return plans, nil
 }
 
-// measureNewcomer measures streams anew with a host that they do not know.
-func (s *steering) measureNewcomer(host partition.HostID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, st := range s.streams {
-		if _, known := st.profiled[host]; known || st.renewing {
-			continue
-		}
-		st.renewing = true
-		s.start(func() { s.renew(st) })
-	}
-}
-
-// renew surveys a stream again while it runs.
-func (s *steering) renew(st *stream) {
-	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Minute)
-	defer cancel()
-	s.mu.Lock()
-	next := &stream{id: st.id, g: st.g, request: st.request, input: st.input, renewing: true}
-	s.mu.Unlock()
-	events, err := s.a.survey(ctx, next, false, func(progress) {})
-	s.mu.Lock()
-	st.renewing = false
-	s.mu.Unlock()
-	if err == nil {
-		err = s.add(next, events)
-	}
-	if err != nil {
-		s.a.log.Warn("stream not measured anew", "stream", st.id, "err", err)
-	}
-}
-
 // add makes a stream known and tells the scheduler. One that is open already
 // takes up what was measured and keeps the rest: its settings, counters,
 // switches and epochs, and the requests under way.
@@ -202,11 +171,13 @@ func (s *steering) add(st *stream, events []scheduler.Event) error {
 	case open.g.Digest != st.g.Digest: // opened meanwhile
 		return s.a.otherModel(open, st.g.Digest)
 	default:
-		open.request, open.input = st.request, st.input
-		open.candidates, open.fixed, open.profiled = st.candidates, st.fixed, st.profiled
+		events = append(events, s.takeUp(open, st)...)
 	}
 	// At once: the scheduler's candidates and the stream's are the same list.
 	s.take(append(events, scheduler.Profiled{Stream: open.id, Candidates: open.candidates, Settings: open.settings})...)
+	for _, other := range s.streams { // a profile or a member may be new to any
+		s.catchUp(other)
+	}
 	return nil
 }
 

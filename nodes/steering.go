@@ -34,6 +34,8 @@ type steering struct {
 
 // stream is one stream of requests. steering.mu guards what changes.
 type stream struct {
+	catchingUp
+
 	id         scheduler.StreamID
 	g          *models.Graph
 	request    OpenRequest
