@@ -62,7 +62,7 @@ type JournalError struct {
 
 // Error implements error.
 func (e *JournalError) Error() string {
-	return fmt.Sprintf("%s %s, which keeps %d rows: %v", e.Op, e.Path, e.Kept, e.Err)
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err)
 }
 
 // Unwrap implements errors.Unwrap.

@@ -96,14 +96,14 @@ func TestJournalDropsTheTruncatedLine(t *testing.T) {
 func TestJournalRefusesAnotherConfig(t *testing.T) {
 	_, path := newJournal(t)
 	for want, change := range map[string]func(*Header){
-		"it is of the experiment self, not predict":      func(h *Header) { h.Bench = "predict" },
-		"it was begun by cleave v1, this is v2":          func(h *Header) { h.Commit = "v2" },
-		"it was begun on , this is a Pi":                 func(h *Header) { h.Machine = "a Pi" },
-		"it was begun with --seed 7, not 8":              func(h *Header) { h.Seed = 8 },
-		"it was begun with --rounds 5, not 6":            func(h *Header) { h.Config["rounds"] = "6" },
-		"it was begun with --plans unset, not 3":         func(h *Header) { h.Config["plans"] = "3" },
-		"it was begun with --network wifi, not unset":    func(h *Header) { delete(h.Config, "network") },
-		"rows.jsonl, which keeps 0 rows: it was begun w": func(h *Header) { h.Seed = 9 },
+		"it is of the experiment self, not predict":     func(h *Header) { h.Bench = "predict" },
+		"it was begun by cleave v1, this is v2":         func(h *Header) { h.Commit = "v2" },
+		"it was begun on , this is a Pi":                func(h *Header) { h.Machine = "a Pi" },
+		"it was begun with --seed 7, not 8":             func(h *Header) { h.Seed = 8 },
+		"it was begun with --rounds 5, not 6":           func(h *Header) { h.Config["rounds"] = "6" },
+		"it was begun with --plans unset, not 3":        func(h *Header) { h.Config["plans"] = "3" },
+		"it was begun with --network wifi, not unset":   func(h *Header) { delete(h.Config, "network") },
+		"rows.jsonl: it was begun with --seed 7, not 9": func(h *Header) { h.Seed = 9 },
 	} {
 		h := header()
 		change(&h)

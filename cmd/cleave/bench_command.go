@@ -87,25 +87,25 @@ func (b *benchCommand) run(ctx context.Context) error {
 	report.Finish()
 	report.Machine.Runtime = cmp.Or(found.Runtime, report.Machine.Runtime)
 	report.Figures, report.Rows = found.Figures, found.Rows
-	if err := folder.Finish(report); err != nil {
+	// A report that cannot be printed, into a full disk for example, is no reason to
+	// lose what it was made from.
+	if err := errors.Join(folder.Write(report), b.print(report)); err != nil {
 		return b.broken(ctx, folder, err)
 	}
-	return b.print(report)
+	if err := folder.Close(); err != nil {
+		return err
+	}
+	if b.check && !report.Holds() {
+		return fmt.Errorf("these figures miss their goals: %s", report.Missed())
+	}
+	return nil
 }
 
 func (b *benchCommand) print(r benchmarks.Report) error {
-	out := b.command.OutOrStdout()
 	if b.json {
-		if err := printJSON(out, r); err != nil {
-			return err
-		}
-	} else {
-		printFigures(out, r)
+		return printJSON(b.command.OutOrStdout(), r)
 	}
-	if b.check && !r.Holds() {
-		return fmt.Errorf("these figures miss their goals: %s", r.Missed())
-	}
-	return nil
+	return printFigures(b.command.OutOrStdout(), r)
 }
 
 // broken says what is kept of a run that ended early and how it goes on.

@@ -59,13 +59,18 @@ func (b *benchCommand) open(h benchmarks.Header) (*benchFolder, error) {
 	return &benchFolder{j, dir, b.out == ""}, err
 }
 
-// Finish writes the results, or removes a folder that nobody asked for.
-func (f *benchFolder) Finish(r benchmarks.Report) error {
+// Write writes the results, where somebody asked for a folder of them.
+func (f *benchFolder) Write(r benchmarks.Report) error {
+	if f.spare {
+		return nil
+	}
+	return archive.Write(f.Dir, r)
+}
+
+// Close ends a run that went well: a folder that nobody asked for is removed.
+func (f *benchFolder) Close() error {
 	if f.spare {
 		return f.Discard()
-	}
-	if err := archive.Write(f.Dir, r); err != nil {
-		return err
 	}
 	return f.Journal.Close()
 }

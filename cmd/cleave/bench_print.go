@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -12,8 +13,9 @@ import (
 	"github.com/cleaveml/cleave/benchmarks"
 )
 
-func printFigures(w io.Writer, r benchmarks.Report) {
-	g := newGrid(w, []string{"figure", "value", "95 % interval", "goal", ""}, "value")
+func printFigures(out io.Writer, r benchmarks.Report) error {
+	var w bytes.Buffer
+	g := newGrid(&w, []string{"figure", "value", "95 % interval", "goal", ""}, "value")
 	for _, f := range r.Figures {
 		goal, verdict := "", ""
 		if f.Goal != nil {
@@ -27,8 +29,10 @@ func printFigures(w io.Writer, r benchmarks.Report) {
 	}
 	g.print()
 	for _, warning := range r.Warnings {
-		fmt.Fprintf(w, "note: %s\n", warning)
+		fmt.Fprintf(&w, "note: %s\n", warning)
 	}
+	_, err := out.Write(w.Bytes())
+	return err
 }
 
 func number(x float64) string { return strconv.FormatFloat(x, 'g', 3, 64) }
@@ -50,14 +54,15 @@ func newBenchProgress(name string, verbose bool) *benchProgress {
 	return &benchProgress{name: name, verbose: verbose, started: time.Now(), line: newProgress(os.Stderr)}
 }
 
-// Row shows that one more row is done.
+// Row shows that one more row is done, or was.
 func (b *benchProgress) Row(p benchmarks.Progress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.at = p; b.verbose {
+	if b.verbose && p.Measured > b.at.Measured { // not one that was kept
 		b.line.Done()
 		fmt.Fprintf(os.Stderr, "row %d: %s\n", p.Done, p.Key)
 	}
+	b.at = p
 	b.draw()
 }
 

@@ -53,7 +53,13 @@ func TestMain(m *testing.M) {
 //	begin MODEL STORE       put the first block of a model into another store
 //	interrupt CODE TEXT ...  run it until a line begins so, press Ctrl-C, check the code and that nothing is left
 //
-// and the condition [runtime]: ONNX Runtime is at hand.
+//	breakoff ROW FILE ...   run an experiment until that row, press Ctrl-C, keep what it said in a file
+//	goon FILE [ARG...]      run the command that continues it
+//	disk FOLDER KB          mount a file system of that size, or give it that size
+//	emptycache              no experiment has left rows in the user's cache folder
+//
+// and the conditions [runtime]: ONNX Runtime is at hand; [mount]: file systems may
+// be mounted.
 func TestScript(t *testing.T) {
 	lib, missing := library.Find()
 	if missing != nil {
@@ -71,15 +77,19 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond != "runtime" {
-				return false, fmt.Errorf("unknown condition %q", cond)
+			switch cond {
+			case "runtime":
+				return missing == nil, nil
+			case "mount":
+				return canMount(), nil
 			}
-			return missing == nil, nil
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": exitCode, "onnx": writeONNX, "picture": writePicture, "npy": writeNPY,
 			"addresses": addresses, "fill": fill, "hold": hold, "agent": startAgent, "halt": haltAgent,
 			"report": checkReport, "interrupt": interrupt, "begin": beginModel,
+			"breakoff": breakOff, "goon": goOn, "disk": disk, "emptycache": emptyCache,
 		},
 	})
 }
