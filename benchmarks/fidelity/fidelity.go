@@ -1,0 +1,269 @@
+// Package fidelity compares the simulated cluster with agents in processes of
+// their own over emulated links: the same model, plans and nominal links.
+package fidelity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/cleaveml/cleave/benchmarks"
+	"github.com/cleaveml/cleave/benchmarks/lab"
+	"github.com/cleaveml/cleave/benchmarks/lab/simulation"
+	"github.com/cleaveml/cleave/benchmarks/predict"
+	"github.com/cleaveml/cleave/nodes"
+	"github.com/cleaveml/cleave/partition"
+)
+
+// Experiment is what it is about.
+func Experiment() benchmarks.Experiment {
+	return benchmarks.Experiment{
+		Name:  "fidelity",
+		About: "the simulated cluster against real agents over emulated links",
+		Method: `A device (slowed down 16 times) and a cloud as agents in processes of their own, joined by an emulated link on the loopback, plan a model. The
+plan that they choose and those of the single hosts are then run, in turns, a request every 40 ms after the answer to the one before; the
+simulated cluster runs the same plans over the nominal link, by what the agents measured of their stages before. For each plan the median latency of the
+simulation is put over that of the agents. Nothing of the simulation is fitted to the run.`,
+		Goals: []benchmarks.Goal{
+			benchmarks.AtLeast("sim_over_real_p50_min", "ratio", 0.90, "the least of all plans"),
+			benchmarks.AtMost("sim_over_real_p50_max", "ratio", 1.10, "the most of all plans"),
+			benchmarks.Told("sim_over_real_p50", "ratio", benchmarks.Lower, "the median of all plans"),
+			benchmarks.AtLeast("samples_min", "requests", 15, "of a plan on agents"),
+		},
+	}
+}
+
+// Config of the experiment.
+type Config struct {
+	Subjects []predict.Subject
+	Networks []predict.Network
+	// Lab has Program, Dir, Store and Log; hosts and links are the experiment's.
+	Lab      lab.Config
+	Slowdown float64 // of the device
+	Samples  int     // of each plan
+	Seed     uint64
+	Journal  *benchmarks.Journal
+	Step     func(format string, args ...any)
+}
+
+// Row is one plan in one cell.
+type Row struct {
+	Model   string  `json:"model"`
+	Network string  `json:"network"`
+	Plan    string  `json:"plan"`
+	Chosen  bool    `json:"chosen"`
+	Samples int     `json:"samples"`
+	Real    float64 `json:"real_p50_ms"`
+	RealP90 float64 `json:"real_p90_ms"`
+	Sim     float64 `json:"sim_p50_ms"`
+	SimP90  float64 `json:"sim_p90_ms"`
+	Ratio   float64 `json:"sim_over_real_p50"`
+	// Predicted is what the plan promised.
+	Predicted float64 `json:"predicted_ms"`
+}
+
+// gap lies before every request, as between the frames of a stream.
+const gap = 40 * time.Millisecond
+
+// Run measures every cell.
+func Run(ctx context.Context, cfg Config) ([]Row, error) {
+	cfg.Journal.Expect(len(cfg.Networks) * len(cfg.Subjects))
+	var rows []Row
+	for i, n := range cfg.Networks {
+		cells, err := cfg.network(ctx, i, n)
+		rows = append(rows, cells...)
+		if err != nil {
+			return rows, fmt.Errorf("network %s: %w", n.Name, err)
+		}
+	}
+	return rows, nil
+}
+
+// network measures every model on a cluster of two, which is started for the
+// first cell that the journal has not kept.
+func (cfg Config) network(ctx context.Context, i int, n predict.Network) (rows []Row, err error) {
+	var l *lab.Lab
+	var client *nodes.Client
+	defer func() {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	for _, s := range cfg.Subjects {
+		cells, err := benchmarks.Row(cfg.Journal, n.Name+" "+s.Name, func() (_ []Row, err error) {
+			if l == nil {
+				lc := cfg.Lab
+				lc.Dir = filepath.Join(cfg.Lab.Dir, fmt.Sprint(i))
+				lc.Hosts = []lab.Host{{Name: "device", Tier: partition.Device, Slowdown: cfg.Slowdown}, {Name: "cloud", Tier: partition.Cloud, Slowdown: 1}}
+				lc.Links = []lab.Link{{A: "device", B: "cloud", Up: n.Up, Down: n.Down, RTT: n.RTT}}
+				if l, err = lab.Start(ctx, lc); err != nil {
+					return nil, err
+				}
+				if client, err = l.Client(ctx, "device"); err != nil {
+					return nil, err
+				}
+			}
+			c := cell{Config: cfg, client: client, network: n, subject: s}
+			return c.run(ctx)
+		})
+		rows = append(rows, cells...)
+		if err != nil {
+			return rows, fmt.Errorf("model %s: %w", s.Name, err)
+		}
+	}
+	return rows, nil
+}
+
+// cell is one model on one network.
+type cell struct {
+	Config
+	client  *nodes.Client
+	network predict.Network
+	subject predict.Subject
+}
+
+func (c cell) step(format string, args ...any) {
+	c.Step("%s, %s: %s", c.subject.Name, c.network.Name, fmt.Sprintf(format, args...))
+}
+
+func (c cell) run(ctx context.Context) ([]Row, error) {
+	reply, err := c.client.Plan(ctx, c.subject.Graph, nodes.PlanRequest{Refresh: true, Runs: 5, Cuts: 8, Codecs: c.subject.Codecs}, c.subject.Inputs,
+		func(p nodes.Progress) { c.step("%s measures %s", p.Host, p.What) })
+	if err != nil {
+		return nil, err
+	}
+	reply.Restore()
+	plans := []partition.Plan{reply.Chosen}
+	for _, f := range reply.Fixed {
+		if f.Infeasible == "" && !slices.ContainsFunc(plans, f.Plan.Equal) {
+			plans = append(plans, f.Plan)
+		}
+	}
+	times, err := c.real(ctx, plans)
+	if err != nil {
+		return nil, err
+	}
+	m := simulation.Recorded(c.subject.Graph, "", reply)
+	m.Problem.Timed = reply.Problem.Timed
+	var rows []Row
+	for i, p := range plans {
+		sim, err := simulate(m, p, c.network, c.Seed)
+		if err != nil {
+			return nil, fmt.Errorf("simulate %s: %w", p, err)
+		}
+		q := func(samples []time.Duration, q float64) float64 { return ms(benchmarks.Quantile(samples, q)) }
+		row := Row{Model: c.subject.Name, Network: c.network.Name, Plan: p.String(), Chosen: i == 0, Samples: len(times[i]),
+			Real: q(times[i], 0.5), RealP90: q(times[i], 0.9), Sim: q(sim, 0.5), SimP90: q(sim, 0.9), Predicted: ms(p.Total)}
+		row.Ratio = row.Sim / row.Real
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// real runs the plans on the agents, in turns, and returns the latencies of each;
+// the first three rounds warm up.
+func (c cell) real(ctx context.Context, plans []partition.Plan) ([][]time.Duration, error) {
+	const warmUp = 3
+	epochs := make([]uint64, len(plans))
+	for i, p := range plans {
+		var err error
+		epochs[i], err = c.client.Adopt(ctx, nodes.AdoptRequest{Model: c.subject.Graph.Digest, Plan: p, Codecs: c.subject.Codecs, Lone: true})
+		if err != nil {
+			return nil, err
+		}
+	}
+	times := make([][]time.Duration, len(plans))
+	for round := range warmUp + c.Samples {
+		c.step("round %d of %d", round+1, warmUp+c.Samples)
+		for i := range plans {
+			d, err := c.infer(ctx, epochs[i])
+			if err != nil {
+				return nil, err
+			}
+			if round >= warmUp {
+				times[i] = append(times[i], d)
+			}
+		}
+	}
+	return times, nil
+}
+
+// budget is ample: the slowest plans send megabytes over 4G.
+const budget = 2 * time.Minute
+
+func (c cell) infer(ctx context.Context, epoch uint64) (time.Duration, error) {
+	select {
+	case <-time.After(gap):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	limited, cancel := context.WithTimeout(ctx, budget)
+	defer cancel()
+	_, report, err := c.client.Infer(limited, c.subject.Graph, epoch, c.subject.Inputs)
+	if err != nil {
+		return 0, err
+	}
+	for _, h := range report.Hosts {
+		if h.Fallback != "" {
+			return 0, fmt.Errorf("host %s had to finish locally: %s", h.Host, h.Fallback)
+		}
+	}
+	return report.Elapsed, nil
+}
+
+func ms(d time.Duration) float64 { return float64(d) / 1e6 }
+
+// Figures sums the rows up.
+func Figures(rows []Row) []benchmarks.Figure {
+	e := Experiment()
+	least, most, samples := math.Inf(1), 0.0, math.Inf(1)
+	var ratios []float64
+	for _, r := range rows {
+		least, most, samples = min(least, r.Ratio), max(most, r.Ratio), min(samples, float64(r.Samples))
+		ratios = append(ratios, r.Ratio)
+	}
+	if len(rows) == 0 {
+		least, most, samples = math.NaN(), math.NaN(), math.NaN()
+	}
+	return []benchmarks.Figure{
+		e.Figure("sim_over_real_p50_min", least), e.Figure("sim_over_real_p50_max", most),
+		e.Figure("sim_over_real_p50", benchmarks.QuantileOf(ratios, 0.5)), e.Figure("samples_min", samples),
+	}
+}
+
+// Record has three agents, a device, an edge and a cloud on the demo's Wi-Fi,
+// measure a model, and writes what they found for the simulation.
+func Record(ctx context.Context, cfg Config, path, measured string) error {
+	lc := cfg.Lab
+	lc.Hosts, lc.Links = lab.ThreeTiers(cfg.Slowdown, 2, 1), lab.Scenes()[0].Links
+	l, err := lab.Start(ctx, lc)
+	if err != nil {
+		return err
+	}
+	m, err := record(ctx, l, cfg, measured)
+	if err = errors.Join(err, l.Close()); err != nil {
+		return err
+	}
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o600)
+}
+
+func record(ctx context.Context, l *lab.Lab, cfg Config, measured string) (simulation.Model, error) {
+	client, err := l.Client(ctx, "device")
+	if err != nil {
+		return simulation.Model{}, err
+	}
+	s := cfg.Subjects[0]
+	reply, err := client.Plan(ctx, s.Graph, nodes.PlanRequest{Refresh: true, Runs: 7, Cuts: 16, Shortlist: 40, Codecs: s.Codecs}, s.Inputs,
+		func(p nodes.Progress) { cfg.Step("%s measures %s", p.Host, p.What) })
+	return simulation.Recorded(s.Graph, measured, reply), err
+}

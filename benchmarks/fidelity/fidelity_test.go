@@ -1,0 +1,71 @@
+package fidelity
+
+import (
+	"bytes"
+	"compress/gzip"
+	"math"
+	"os"
+	"testing"
+
+	"github.com/cleaveml/cleave/benchmarks"
+	"github.com/cleaveml/cleave/benchmarks/lab/simulation"
+	"github.com/cleaveml/cleave/benchmarks/predict"
+	"github.com/cleaveml/cleave/partition"
+)
+
+// TestSimulate: alone on its network, a plan takes what its parts take.
+func TestSimulate(t *testing.T) {
+	data, err := os.ReadFile("../crowd/testdata/mobilenet_v2.json.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := simulation.ReadModel(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range predict.Networks() {
+		links := make([][]partition.Link, 3)
+		for i := range links {
+			links[i] = make([]partition.Link, 3)
+		}
+		links[0][2] = partition.Link{Rate: partition.BitsPerSecond(n.Up) * partition.Mbps * 0.953, Latency: n.RTT / 2}
+		links[2][0] = partition.Link{Rate: partition.BitsPerSecond(n.Down) * partition.Mbps * 0.953, Latency: n.RTT / 2}
+		m := m.With(links)
+		for _, s := range []partition.Strategy{partition.CloudOnly, partition.DeviceOnly} {
+			p, err := s(m.Problem)
+			if err != nil {
+				t.Fatal(err)
+			}
+			times, err := simulate(m, p, n, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := ms(benchmarks.Quantile(times, 0.5)), ms(p.Total); math.Abs(got/want-1) > 0.05 {
+				t.Errorf("%s, %s: %.1f ms, its parts are %.1f", n.Name, p, got, want)
+			}
+		}
+	}
+}
+
+func TestFigures(t *testing.T) {
+	rows := []Row{{Ratio: 0.95, Samples: 15}, {Ratio: 1.2, Samples: 20}, {Ratio: 1, Samples: 16}}
+	holds := map[string]bool{}
+	for _, f := range Figures(rows) {
+		holds[f.Name] = f.Holds
+		if f.Unit == "undeclared" {
+			t.Errorf("%s is not declared", f.Name)
+		}
+	}
+	if !holds["sim_over_real_p50_min"] || holds["sim_over_real_p50_max"] || !holds["samples_min"] {
+		t.Errorf("%v", holds)
+	}
+	for _, f := range Figures(nil) {
+		if f.Goal != nil && f.Holds {
+			t.Errorf("%s holds without a row", f.Name)
+		}
+	}
+}
