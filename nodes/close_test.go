@@ -127,3 +127,21 @@ func TestPolicyKeepsInputHere(t *testing.T) {
 		t.Errorf("opened at %s with %+v", st.Origin, st.Settings)
 	}
 }
+
+// TestStreamReturns: a stream that is opened again through any agent starts
+// where its settings are.
+func TestStreamReturns(t *testing.T) {
+	_, with := remembering(t)
+	c := newTrio(t, with)
+	open(t, c)
+	pin := ""
+	_, err := c.client(t, "device").Set(t.Context(), nodes.SetRequest{Stream: "s", Pin: &pin})
+	must(t, err)
+	_, err = c.client(t, "cloud").CloseStream(t.Context(), nodes.CloseRequest{Stream: "s", Origin: "device"})
+	must(t, err)
+	st, err := c.client(t, "edge").Open(t.Context(), c.g, nodes.OpenRequest{Stream: "s", Runs: 1, Cuts: 2}, input(), nil)
+	must(t, err)
+	if st.Origin != "device" || st.Settings.Version != 1 {
+		t.Errorf("it starts at %s with %+v", st.Origin, st.Settings)
+	}
+}

@@ -30,6 +30,8 @@ type findRequest struct {
 
 type findReply struct {
 	Open bool `json:"open"`
+	// Stored: it has settings for a stream of that name, which is not open.
+	Stored bool `json:"stored,omitempty"`
 }
 
 const (
@@ -118,7 +120,7 @@ func (a *Agent) originOf(ctx context.Context, id scheduler.StreamID, named parti
 // Invalid where more than one has it, Unavailable where those that did not
 // answer may have it, NotFound or Deadline.
 func (a *Agent) find(ctx context.Context, id scheduler.StreamID) (partition.HostID, error) {
-	at, silent := a.askAll(ctx, id)
+	at, silent, _ := a.askAll(ctx, id)
 	refuse := func(kind Kind, format string, args ...any) (partition.HostID, error) {
 		return "", &Error{Op: "find origin", Node: a.cfg.ID, Kind: kind, Err: fmt.Errorf(format, args...)}
 	}
@@ -141,9 +143,9 @@ func (a *Agent) find(ctx context.Context, id scheduler.StreamID) (partition.Host
 	return refuse(NotFound, "no stream is called %q on any host that is up; open it first", id)
 }
 
-// askAll asks every other member for a stream: those that have it, and those
-// that did not answer.
-func (a *Agent) askAll(ctx context.Context, id scheduler.StreamID) (at, silent []partition.HostID) {
+// askAll asks every other member for a stream: those that have it, those that
+// did not answer, and those that had it once and have its settings.
+func (a *Agent) askAll(ctx context.Context, id scheduler.StreamID) (at, silent, stored []partition.HostID) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	var mu sync.Mutex
@@ -157,17 +159,30 @@ func (a *Agent) askAll(ctx context.Context, id scheduler.StreamID) (at, silent [
 			err := a.relay(ctx, h.ID, request{kind: kindFind, control: findRequest{id}}, &reply)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
+			switch {
+			case err != nil:
 				silent = append(silent, h.ID)
-			} else if reply.Open {
+			case reply.Open:
 				at = append(at, h.ID)
+			case reply.Stored:
+				stored = append(stored, h.ID)
 			}
 		})
 	}
 	wg.Wait()
-	slices.Sort(at)
-	slices.Sort(silent)
-	return at, silent
+	for _, hosts := range [][]partition.HostID{at, silent, stored} {
+		slices.Sort(hosts)
+	}
+	return at, silent, stored
+}
+
+// recalls reports whether there are settings here for a stream of that name.
+func (a *Agent) recalls(id scheduler.StreamID) bool {
+	if a.cfg.Memory == nil {
+		return false
+	}
+	_, stored, err := a.cfg.Memory.Stream(id)
+	return err == nil && stored
 }
 
 func listed(hosts []partition.HostID) string {
@@ -298,13 +313,25 @@ func (a *Agent) whereToOpen(ctx context.Context, r OpenRequest) (partition.HostI
 	origin, err := a.find(ctx, r.Stream)
 	switch KindOf(err) {
 	case NotFound:
-		return a.cfg.ID, nil
+		return a.formerOrigin(ctx, r.Stream), nil
 	case Unavailable: // a host alone can open its streams
 		a.log.Warn("opening a stream that others may have", "stream", r.Stream, "cause", err)
 		return a.cfg.ID, nil
 	default:
 		return origin, err
 	}
+}
+
+// formerOrigin is where a stream that is nowhere open is opened: where it was
+// before, if only one other host remembers that and this one does not.
+func (a *Agent) formerOrigin(ctx context.Context, id scheduler.StreamID) partition.HostID {
+	if a.recalls(id) {
+		return a.cfg.ID
+	}
+	if _, _, stored := a.askAll(ctx, id); len(stored) == 1 {
+		return stored[0]
+	}
+	return a.cfg.ID
 }
 
 // passOpen has the origin open or find a stream, and its progress told.

@@ -50,6 +50,7 @@ type origin struct {
 	host    partition.HostID
 	private bool // raw input stays there, by request or by the cluster's policy
 	reply   nodes.PlanReply
+	opened  string // what is to be told of a stream that was not open
 }
 
 // askPlan prepares the model here, for its digest, and has the agent plan it.

@@ -188,6 +188,9 @@ func runOnStream(ctx context.Context, net *contacts, f runFlags, s *subject, fil
 		return nil, err
 	}
 	o.host = st.Origin
+	if st.Sent == 0 {
+		o.opened = fmt.Sprintf("stream %s is open now, it starts at %s", st.Stream, st.Origin)
+	}
 	return o.repeat(ctx, f, s, st.Plan, func(ctx context.Context) (map[string]tensor.Tensor, nodes.InferReport, error) {
 		return o.SendTo(ctx, s.graph, st.Origin, st.Stream, inputs)
 	}, show)
@@ -230,6 +233,7 @@ type runReport struct {
 	Via *passage `json:"via,omitempty"`
 
 	answer   pipeline.Answer
+	opened   string // what became of the stream, where this command opened it
 	lastPlan string // of the last request of a stream
 }
 
@@ -272,7 +276,7 @@ func (o *origin) infer(ctx context.Context, f runFlags, s *subject, plan partiti
 
 // repeat sends requests one after the other and reads the answers.
 func (o *origin) repeat(ctx context.Context, f runFlags, s *subject, plan partition.Plan, send sender, show *progress) (*runReport, error) {
-	r := &runReport{Model: s.graph.Name, Digest: s.graph.Digest, Origin: o.host, Strategy: f.strategy, Plan: plan}
+	r := &runReport{Model: s.graph.Name, Digest: s.graph.Digest, Origin: o.host, Strategy: f.strategy, Plan: plan, opened: o.opened}
 	for i := range f.n {
 		show.Step("request %d of %d", i+1, f.n)
 		answers, report, err := once(ctx, f.budget, send)
@@ -339,6 +343,9 @@ func (r *runReport) print(w io.Writer) {
 		}
 	} else {
 		fmt.Fprintln(w, r.answer)
+	}
+	if r.opened != "" {
+		fmt.Fprintf(w, "\n%s", r.opened)
 	}
 	if r.lastPlan != "" {
 		fmt.Fprintf(w, "\n%s: %s\n", r.Strategy, r.lastPlan)
