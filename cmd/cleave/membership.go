@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +25,9 @@ type router struct {
 	gossip atomic.Pointer[gossip.Gossip] // nil until it has started
 	log    *slog.Logger
 	stop   context.CancelCauseFunc // ends the agent
+
+	mu     sync.Mutex
+	turned map[string]bool // hosts turned away: what was said of whom
 }
 
 // handle serves a stream; it is the endpoint's transport.Handler.
@@ -52,6 +57,10 @@ func (r *router) datagram(peer transport.Peer, b []byte) {
 // connection takes in what happens to connections: it is logged, and a broken
 // one is a reason to ask whether the host is there.
 func (r *router) connection(e transport.Event) {
+	if refused, ok := e.(transport.PeerRefused); ok {
+		r.turnedAway(refused)
+		return
+	}
 	observe(r.log)(e)
 	if down, ok := e.(transport.PeerDown); ok && down.Err != nil && down.Peer.Role == transport.Node {
 		r.agent.Broken(down.Peer.ID)
@@ -59,6 +68,35 @@ func (r *router) connection(e transport.Event) {
 			g.Suspect(down.Peer.ID)
 		}
 	}
+}
+
+// turnedAway says once of a host that it does not get in, however often it
+// tries, and tells whom it imitates.
+func (r *router) turnedAway(e transport.PeerRefused) {
+	if nameTaken(e.Err) {
+		var err *transport.Error
+		if errors.As(e.Err, &err) && err.Peer != "" {
+			r.agent.Namesake(err.Peer, e.Addr)
+		}
+	}
+	line := e.Addr + ": " + e.Err.Error()
+	r.mu.Lock()
+	again := r.turned[line]
+	if len(r.turned) >= turnedKept || r.turned == nil {
+		r.turned = map[string]bool{}
+	}
+	r.turned[line] = true
+	r.mu.Unlock()
+	if !again {
+		observe(r.log)(e)
+	}
+}
+
+const turnedKept = 1000 // hosts turned away; the addresses of the internet are many
+
+// nameTaken reports whether a host was turned away because a member has its name.
+func nameTaken(err error) bool {
+	return transport.KindOf(err) == transport.Refused && err != nil && strings.Contains(err.Error(), "another host called")
 }
 
 // member takes in what gossip says.
@@ -73,7 +111,7 @@ func (r *router) member(e gossip.Event) {
 	case gossip.Left:
 		r.agent.Left(e.Host)
 	case gossip.SeedRefused:
-		if transport.KindOf(e.Err) == transport.Refused && strings.Contains(e.Err.Error(), "another host called") {
+		if nameTaken(e.Err) {
 			r.stop(fmt.Errorf("join %s: %w", e.Addr, e.Err)) // two of one name would only disturb each other
 			return
 		}

@@ -115,7 +115,6 @@ func (k *keeper) tried(s *seed, host partition.HostID, err error) {
 		s.rest = time.Now().Add(refusedRest * k.g.cfg.RejoinInterval)
 		if s.said != err.Error() {
 			s.said = err.Error()
-			k.g.log.Warn("a seed refuses this host", "seed", s.addr, "err", err)
 			k.g.report(SeedRefused{s.addr, err})
 		}
 	default:
