@@ -58,7 +58,9 @@ type session struct {
 	datagrams chan struct{}
 
 	streams  map[int64]*stream
-	woken    []*stream // have data, and no turn yet
+	fresh    map[*stream]struct{} // opened here, without a number yet
+	numbered int64                // streams opened here
+	woken    []*stream            // have data, and no turn yet
 	turns    []*stream
 	opened   int64         // by this end
 	mayOpen  int64         // by this end
@@ -77,7 +79,7 @@ type session struct {
 func newSession(h *host, id uint64, remote string, r rank, now time.Time) *session {
 	s := &session{net: h.net, host: h, id: id, remote: remote, rank: r, established: make(chan struct{}),
 		created: now, heard: now, receipt: newReceipt(), sendRoom: make(chan struct{}, 1), datagrams: make(chan struct{}, 1),
-		streams: map[int64]*stream{}, credits: make(chan struct{}), allowed: int64(h.cfg.Streams), arrivals: make(chan struct{}, 1),
+		streams: map[int64]*stream{}, fresh: map[*stream]struct{}{}, credits: make(chan struct{}), allowed: int64(h.cfg.Streams), arrivals: make(chan struct{}, 1),
 		credit: sessionWindow, limit: sessionWindow, window: window{size: sessionWindow, most: 2 * sessionWindow}}
 	s.ctx, s.finish = context.WithCancelCause(context.Background())
 	s.recovery = newRecovery(packetSize, s.requeue, s.acknowledged)
@@ -131,11 +133,10 @@ func (s *session) terminate(err error) {
 	s.ended = true
 	s.finish(err)
 	for _, st := range s.streams {
-		st.fail(err)
-		if st.inErr == nil && !st.inDone {
-			st.inErr = err
-		}
-		wake(st.readable)
+		st.drop(err)
+	}
+	for st := range s.fresh {
+		st.drop(err)
 	}
 	s.turns, s.woken, s.controls, s.outbox = nil, nil, nil, nil
 	s.schedule(s.net.now().Add(3 * s.recovery.rtt.timeout(true)))
@@ -171,13 +172,9 @@ func (s *session) Open(ctx context.Context) (endpoint.Stream, error) {
 			return nil, context.Cause(s.ctx)
 		case s.opened < s.mayOpen:
 			defer s.net.mu.Unlock()
-			id := 4 * s.opened
-			if !s.client {
-				id++
-			}
 			s.opened++
-			st := newStream(s, id)
-			s.streams[id] = st
+			st := newStream(s, -1)
+			s.fresh[st] = struct{}{}
 			return st, nil
 		}
 		credits := s.credits

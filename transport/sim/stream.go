@@ -18,7 +18,7 @@ const writeAhead = 1452
 // stream is one end of a bidirectional stream. The network's lock guards it.
 type stream struct {
 	s  *session
-	id int64
+	id int64 // -1: opened here, and nothing was sent yet
 
 	ctx      context.Context //nolint:containedctx // of the sending side, as the contract has it
 	end      context.CancelCauseFunc
@@ -129,6 +129,7 @@ func (st *stream) cancelWrite(err *endpoint.StreamError) {
 	}
 	st.fail(err)
 	st.again, st.ahead = nil, nil
+	st.s.number(st)
 	st.s.control(frame{kind: frameReset, stream: st.id, offset: st.sent, code: uint64(err.Code)})
 }
 
@@ -139,6 +140,15 @@ func (st *stream) fail(err error) {
 		st.end(err)
 		wake(st.writable)
 	}
+}
+
+// drop ends both sides without a word to the peer.
+func (st *stream) drop(err error) {
+	st.fail(err)
+	if st.inErr == nil && !st.inDone {
+		st.inErr = err
+	}
+	wake(st.readable)
 }
 
 // CancelRead implements endpoint.Stream.
@@ -152,6 +162,7 @@ func (st *stream) CancelRead(code transport.CancelCode) {
 	st.discard()
 	wake(st.readable)
 	if st.final < 0 {
+		st.s.number(st)
 		st.s.control(frame{kind: frameStop, stream: st.id, code: uint64(code)})
 	}
 	st.s.finished(st)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -135,6 +136,16 @@ func (s *session) acknowledge(now time.Time) {
 
 // pending reports whether there is anything to send but acknowledgements.
 func (s *session) pending() bool {
+	// Streams opened at one moment are numbered by what they say first, whoever
+	// was quicker.
+	if len(s.fresh) > 0 {
+		slices.SortFunc(s.woken, func(a, b *stream) int {
+			return cmp.Or(bytes.Compare(a.ahead, b.ahead), bytes.Compare(a.pending, b.pending))
+		})
+		for _, st := range s.woken {
+			s.number(st)
+		}
+	}
 	// What was woken at one moment gets its turns in the order of the streams.
 	slices.SortFunc(s.woken, func(a, b *stream) int { return cmp.Compare(a.id, b.id) })
 	s.turns = append(s.turns, s.woken...)
@@ -268,6 +279,20 @@ func (s *session) finished(st *stream) {
 	}
 	s.allowed++
 	s.control(frame{kind: frameMaxStreams, offset: s.allowed})
+}
+
+// number gives a stream that was opened here its number.
+func (s *session) number(st *stream) {
+	if st.id >= 0 {
+		return
+	}
+	delete(s.fresh, st)
+	st.id = 4 * s.numbered
+	if !s.client {
+		st.id++
+	}
+	s.numbered++
+	s.streams[st.id] = st
 }
 
 // ours reports whether this end opens streams of this number.
