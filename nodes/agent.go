@@ -307,7 +307,9 @@ func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Fram
 	case kindNamesake:
 		return serveJSON(f, func(n namesake) (any, error) { a.imitated(n); return struct{}{}, nil })
 	case kindFind:
-		return serveJSON(f, func(r findRequest) (any, error) { return findReply{Open: a.steering.has(r.Stream), Stored: a.recalls(r.Stream)}, nil })
+		return serveJSON(f, func(r findRequest) (any, error) {
+			return findReply{Open: a.steering.has(r.Stream), Stored: a.recalls(r.Stream)}, nil
+		})
 	case kindLease:
 		return serveJSON(f, func(l scheduler.Lease) (any, error) { return struct{}{}, a.grant(&l) })
 	}
