@@ -103,10 +103,10 @@ func TestSameSeedSameBytes(t *testing.T) {
 		{"transformer_encoder", "05a83be3b615585c09750e1400f017ffaa4be62af52daffb0b147e328ceaeeed", narrow},
 		{"transformer_encoder", "a959da1134fb8dfb8395010b97e03bb5fc5eebf25ae88fd55dc2d56e808ef190", published},
 	} {
+		if !slices.Contains(sizes(want.name), want.size) {
+			continue
+		}
 		t.Run(fmt.Sprintf("%s/%d", want.name, want.size), func(t *testing.T) {
-			if !slices.Contains(sizes(want.name), want.size) {
-				t.Skip("CLEAVE_TEST_SLOW=1 builds this one")
-			}
 			m := built(t, want.name, want.size)
 			if got := digest(t, m); got != want.digest {
 				t.Errorf("digest %s, want %s: the same seed must give the same bytes", got, want.digest)
