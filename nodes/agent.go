@@ -88,6 +88,7 @@ type Agent struct {
 	pulls     turns
 	imitators map[string]bool // addresses of other hosts of this one's name
 	own       ownProfiles
+	announced announcements
 }
 
 type profileKey struct {

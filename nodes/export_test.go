@@ -79,3 +79,19 @@ func (a *Agent) Changed() <-chan struct{} {
 	defer a.steering.mu.Unlock()
 	return a.steering.changed
 }
+
+// Correct multiplies the times of this host's profiles as live timings do.
+func (a *Agent) Correct(model models.Digest, factor float64) Profile {
+	a.own.mu.Lock()
+	defer a.own.mu.Unlock()
+	a.own.rescale(model, factor)
+	p, _ := a.own.of(model)
+	return p
+}
+
+// Profiled is the time of a host that a stream was planned with.
+func (a *Agent) Profiled(id scheduler.StreamID, host partition.HostID) time.Duration {
+	a.steering.mu.Lock()
+	defer a.steering.mu.Unlock()
+	return a.steering.streams[id].profiled[host]
+}

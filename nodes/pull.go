@@ -70,7 +70,7 @@ func (w wants) has(g *models.Graph) bool {
 }
 
 // Pull fetches what is missing of a model, from the first of these hosts that
-// has it, and returns its graph: the blocks that segments of these ops need, or
+// has it or from members that say they do, and returns its graph: the blocks that segments of these ops need, or
 // all of them for nil. Every block is checked before it is written; what has
 // arrived stays when Pull fails. report, which may be nil, counts blocks.
 func (a *Agent) Pull(ctx context.Context, digest models.Digest, from []partition.HostID, ops [][]models.OpID, report func(Progress)) (*models.Graph, error) {
@@ -149,9 +149,10 @@ func (a *Agent) pull(ctx context.Context, digest models.Digest, from []partition
 	}
 	defer release()
 	p := &pulling{self: a.cfg.ID, store: a.cfg.Store, log: a.log, dial: a.net.Conn, digest: digest, report: report}
-	if err := p.run(ctx, a.without(from), w); err != nil {
+	if err := p.run(ctx, a.sources(digest, from), w); err != nil {
 		return nil, a.failed("pull", err)
 	}
+	a.announced.pulled()
 	return a.graph(digest)
 }
 

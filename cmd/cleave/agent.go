@@ -185,7 +185,7 @@ func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFla
 	}
 	defer g.Close()
 	var background sync.WaitGroup
-	background.Go(func() { r.tellLoad(ctx, g, self) })
+	background.Go(func() { r.tell(ctx, g, self) })
 	defer background.Wait() // ctx is done by then
 	fmt.Fprintf(out, "ready: %s (%s) on %s, ONNX Runtime %s, %s\n", host.Name, host.Tier, endpoint.Addr(), rt.Version(), ort.CPUFeatures())
 	<-ctx.Done()

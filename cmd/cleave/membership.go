@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,10 +105,12 @@ func (r *router) member(e gossip.Event) {
 	switch e := e.(type) {
 	case gossip.Joined:
 		r.agent.Joined(partition.Host{ID: e.Host, Tier: e.Facts.Tier})
+		r.agent.Announced(e.Host, announced(e.Facts))
 	case gossip.Updated:
 		if !r.agent.Knows(e.Host) { // or it is back before anybody had missed it
 			r.agent.Joined(partition.Host{ID: e.Host, Tier: e.Facts.Tier})
 		}
+		r.agent.Announced(e.Host, announced(e.Facts))
 	case gossip.Left:
 		r.agent.Left(e.Host)
 	case gossip.SeedRefused:
@@ -169,25 +172,30 @@ func advertised(f agentFlags, host cluster.Host, endpoint *quic.Endpoint, seeds 
 	return ""
 }
 
-// tellLoad keeps the load that gossip carries up to date until ctx ends.
-func (r *router) tellLoad(ctx context.Context, g *gossip.Gossip, self gossip.Facts) {
-	t := time.NewTicker(loadEvery)
+func announced(f gossip.Facts) nodes.Announcement {
+	return nodes.Announcement{Load: f.Load, Profiles: f.Profiles, Models: f.Models}
+}
+
+// tell keeps what gossip carries of this host up to date until ctx ends.
+func (r *router) tell(ctx context.Context, g *gossip.Gossip, self gossip.Facts) {
+	t := time.NewTicker(tellEvery)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			load := r.agent.Load()
-			if diff := load - self.Load; diff < 0.1 && diff > -0.1 {
+			is := r.agent.Announcement()
+			diff := is.Load - self.Load
+			if diff < 0.1 && diff > -0.1 && is.Profiles == self.Profiles && slices.Equal(is.Models, self.Models) {
 				continue
 			}
-			self.Load = load
+			self.Load, self.Profiles, self.Models = is.Load, is.Profiles, is.Models
 			if err := g.Update(self); err != nil {
-				r.log.Warn("load not told", "err", err)
+				r.log.Warn("facts not told", "err", err)
 			}
 		}
 	}
 }
 
-const loadEvery = 2 * time.Second
+const tellEvery = 2 * time.Second

@@ -27,6 +27,8 @@ type Facts struct {
 	Load float64
 	// Slots is the number of requests it computes at once.
 	Slots int
+	// Profiles changes whenever what the host measured of a model does.
+	Profiles uint32
 	// Models are the short digests of what it holds, newest first, as many as
 	// fit: about 40. Update takes whole digests and shortens them.
 	Models []models.Digest
@@ -49,12 +51,14 @@ type written struct {
 	Load    float64        `json:"l,omitempty"`
 	Slots   int            `json:"s,omitempty"`
 	Models  []byte         `json:"m,omitempty"` // digestBytes of each
+
+	Profiles uint32 `json:"p,omitempty"`
 }
 
 // encode writes the facts with as many models as fit. The error is of kind
 // BadConfig.
 func (f Facts) encode() ([]byte, error) {
-	w := written{f.Tier, f.Address, f.Build, math.Round(f.Load*100) / 100, f.Slots, nil}
+	w := written{f.Tier, f.Address, f.Build, math.Round(f.Load*100) / 100, f.Slots, nil, f.Profiles}
 	if err := w.check(); err != nil {
 		return nil, fail(transport.BadConfig, "", err)
 	}
@@ -91,7 +95,7 @@ func decodeFacts(b []byte) (Facts, error) {
 	if err := w.check(); err != nil {
 		return Facts{}, err
 	}
-	f := Facts{Tier: w.Tier, Address: w.Address, Build: w.Build, Load: w.Load, Slots: w.Slots}
+	f := Facts{Tier: w.Tier, Address: w.Address, Build: w.Build, Load: w.Load, Slots: w.Slots, Profiles: w.Profiles}
 	for m := w.Models; len(m) > 0; m = m[digestBytes:] {
 		f.Models = append(f.Models, models.Digest(hex.EncodeToString(m[:digestBytes])))
 	}
