@@ -61,7 +61,7 @@ func NewLedger(capacity float64) *Ledger {
 // that is larger than the whole capacity is granted if no other is held, with
 // all there is for its share: the host would stay idle otherwise.
 //
-// The error is an *Error of kind NoCapacity, which names the holders, or
+// The error is an *Error of kind NoCapacity, which names some holders, or
 // Invalid for a share that is not a positive finite number.
 func (g *Ledger) Grant(now time.Time, l Lease) error {
 	if !(l.Share > 0) || math.IsInf(l.Share, 1) {
@@ -137,12 +137,24 @@ func (g *Ledger) sum(but int) float64 {
 	return sum
 }
 
+// named is how many holders a refusal names.
+const named = 3
+
 func (g *Ledger) promises(but int) string {
 	var list []string
+	others := len(g.held)
+	if but >= 0 {
+		others--
+	}
 	for i, p := range g.held {
-		if i != but {
-			list = append(list, fmt.Sprintf("%.3g to %s (stream %q, epoch %d)", p.Share, p.Holder, p.Stream, p.Epoch))
+		if i == but {
+			continue
 		}
+		if len(list) == named && others > named+1 {
+			list = append(list, fmt.Sprintf("the rest to %d others", others-named))
+			break
+		}
+		list = append(list, fmt.Sprintf("%.3g to %s (stream %q, epoch %d)", p.Share, p.Holder, p.Stream, p.Epoch))
 	}
 	return strings.Join(list, ", ")
 }

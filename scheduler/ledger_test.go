@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -127,4 +128,21 @@ func TestLedgerAdmits(t *testing.T) {
 	admits(dawn, "pi4", "cam", "")
 	admits(dawn, "pi5", "door", "")
 	admits(dawn.Add(LeaseTTL), "", "", "")
+}
+
+// TestRefusalNamesAFew: a refusal of a crowded host stays readable.
+func TestRefusalNamesAFew(t *testing.T) {
+	for holders, want := range map[int]string{4: "0.25 to h3 (", 5: "the rest to 2 others", 1000: "the rest to 997 others"} {
+		g := NewLedger(0.25 * float64(holders))
+		now := time.Unix(1e9, 0)
+		for i := range holders {
+			if err := g.Grant(now, Lease{Holder: partition.HostID(fmt.Sprint("h", i)), Stream: "s", Share: 0.25}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := g.Grant(now, Lease{Holder: "late", Stream: "s", Share: 0.25})
+		if err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > 400 {
+			t.Errorf("%d holders: %v", holders, err)
+		}
+	}
 }
