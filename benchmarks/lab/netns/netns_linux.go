@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -221,6 +222,8 @@ func (n *Net) Counters(from, to partition.HostID) link.Counters {
 
 // read takes what a host sends until its device is closed.
 func (n *Net) read(from *end) {
+	runtime.LockOSThread() // never unlocked
+	shaper.Punctual()
 	packet := make([]byte, 1<<16)
 	for {
 		size, err := from.tun.Read(packet)

@@ -9,11 +9,8 @@ import (
 )
 
 const (
-	// spin is how long before a deadline the scheduler stops to sleep and
-	// yields instead: the system is late by about this much.
-	spin = 100 * time.Microsecond
-	// coarse is how late timers are when a process is idle: shorter waits are
-	// left to the system, in slices, so that an earlier packet need not wait.
+	// coarse is how late timers may be: the last of a wait is left to the system,
+	// in slices, so that an earlier packet need not wait.
 	coarse = 1500 * time.Microsecond
 	slice  = 200 * time.Microsecond
 	// most packets in a batch, and buffers kept.
@@ -95,31 +92,26 @@ func (w *Wire[To]) rouse() {
 // once what is left.
 func (w *Wire[To]) schedule() {
 	defer close(w.done)
+	runtime.LockOSThread() // never unlocked: what Punctual does to the thread ends with it
+	Punctual()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	var spun time.Time
-	virtual := false // time stands still while this goroutine runs or sleeps outside Go
+	before := time.Now()
+	nap(time.Microsecond)
+	virtual := time.Now().Equal(before) // it stands still while a goroutine is outside Go
 	for {
 		wait, closed := w.due()
 		if closed {
 			return
 		}
-		if wait > spin && wait <= coarse && !virtual {
-			before := time.Now()
-			nap(min(wait-spin, slice))
-			virtual = time.Now().Equal(before)
-			continue
-		}
-		if wait <= spin {
-			// Virtual time stands still while this goroutine runs.
-			if now := time.Now(); !now.Equal(spun) {
-				spun = now
-				runtime.Gosched()
+		if !virtual {
+			if wait <= coarse {
+				nap(min(wait, slice))
 				continue
 			}
-			wait += spin
+			wait -= coarse
 		}
-		timer.Reset(wait - spin)
+		timer.Reset(wait)
 		select {
 		case <-timer.C:
 		case <-w.wake:
