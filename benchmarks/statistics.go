@@ -28,7 +28,7 @@ const (
 // gives the same interval.
 func Median(samples []float64, seed uint64) Estimate {
 	r := rank(samples)
-	return bootstrap(len(samples), seed, func(times []int) float64 { return r.median(times) })
+	return bootstrap(len(samples), seed, r.median)
 }
 
 // MedianRatio estimates the ratio of two medians, of a over that of b. a[i] and
