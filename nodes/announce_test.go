@@ -1,6 +1,7 @@
 package nodes_test
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
 )
 
 // TestPullGoesOnElsewhere: when the host that a model comes from goes away,
@@ -62,5 +64,41 @@ func TestCorrectedProfileReachesOrigins(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatalf("the stream goes by %v, want %v", device.Profiled("s", "edge"), p.Whole)
 		}
+	}
+}
+
+// distances is a network of links whose hosts nobody reaches.
+type distances struct {
+	nobody
+	links map[partition.HostID]transport.Links
+}
+
+func (d distances) Links() map[partition.HostID]transport.Links { return d.links }
+
+// TestNearerMembersComeFirst: those that are clearly nearer than the given host,
+// the others behind it.
+func TestNearerMembersComeFirst(t *testing.T) {
+	links := map[partition.HostID]transport.Links{}
+	for h, rate := range map[partition.HostID]partition.BitsPerSecond{"cloud": 10, "edge": 100, "other": 15, "given": 10} {
+		links[h] = transport.Links{In: transport.Estimate{Rate: rate * partition.Mbps, RTT: time.Millisecond}}
+	}
+	pace, err := nodes.NewPace(1, 1)
+	must(t, err)
+	var hosts []partition.Host
+	for _, h := range []partition.HostID{"self", "given", "edge", "other", "far", "gone", "empty"} {
+		hosts = append(hosts, partition.Host{ID: h, Tier: partition.Edge})
+	}
+	a, err := nodes.New(nodes.Config{ID: "self", Hosts: hosts, Store: models.NewStore(t.TempDir()), Compute: nodes.NewCompute(&fakeEngine{}, pace, 0), Sample: sample})
+	must(t, err)
+	a.Attach(distances{links: links})
+	t.Cleanup(func() { must(t, a.Close()) })
+	const digest = models.Digest("0123456789abcdef")
+	for _, h := range []partition.HostID{"edge", "other", "far", "gone"} {
+		a.Announced(h, nodes.Announcement{Models: []models.Digest{"ffff", "012345"}})
+	}
+	a.Announced("empty", nodes.Announcement{Models: []models.Digest{"ffff"}})
+	a.Left("gone")
+	if got := a.Sources(digest, "given", "self"); !slices.Equal(got, []partition.HostID{"edge", "given", "other", "far"}) {
+		t.Errorf("pulled from %v", got)
 	}
 }

@@ -95,3 +95,8 @@ func (a *Agent) Profiled(id scheduler.StreamID, host partition.HostID) time.Dura
 	defer a.steering.mu.Unlock()
 	return a.steering.streams[id].profiled[host]
 }
+
+// Sources is sources.
+func (a *Agent) Sources(digest models.Digest, given ...partition.HostID) []partition.HostID {
+	return a.sources(digest, given)
+}
