@@ -12,7 +12,7 @@ import (
 
 // experiments are the commands of `cleave bench`, as it lists them.
 func experiments() []experiment {
-	return []experiment{experimentSelf(), experimentPredict(), experimentShaper(), experimentCrowd()}
+	return []experiment{experimentSelf(), experimentPredict(), experimentShaper(), experimentCrowd(), experimentFidelity()}
 }
 
 // experiment is one of them.
