@@ -89,7 +89,7 @@ func (s Section) write(page *bytes.Buffer, r *benchmarks.Report) {
 	for _, g := range e.Goals {
 		fmt.Fprintf(page, "| `%s` | %s | %s | %s |\n", g.Figure, g.About, g.Text(), measured(r, g))
 	}
-	fmt.Fprintf(page, "\n%s: `%s`\n", r.Started.Format("2 January 2006"), r.Commit)
+	fmt.Fprintf(page, "\nOn record: %s, commit `%s`,\n", r.Started.Format("2 January 2006"), r.Commit)
 	fmt.Fprintf(page, "on %s; %s, runtime: %s; seed %d, %.0f s, %d rows, load average %.1f before and %.1f after.\n",
 		r.Machine.Text(), r.Machine.Go, r.Machine.Runtime, r.Seed, r.Seconds, len(r.Rows), r.Load.Start, r.Load.End)
 	for _, warning := range r.Warnings {
