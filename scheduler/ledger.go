@@ -68,7 +68,7 @@ func (g *Ledger) Grant(now time.Time, l Lease) error {
 		return g.refuse(l, Invalid, fmt.Errorf("the share %v is not a positive number", l.Share))
 	}
 	g.expire(now)
-	i := slices.IndexFunc(g.held, func(p promise) bool { return p.Key() == l.Key() })
+	i := g.find(l)
 	others := g.sum(i)
 	if others == 0 {
 		l.Share = min(l.Share, g.capacity)
@@ -123,15 +123,30 @@ func (g *Ledger) Admits(now time.Time, holder partition.HostID, id StreamID) err
 }
 
 func (g *Ledger) expire(now time.Time) {
-	g.held = slices.DeleteFunc(g.held, func(p promise) bool { return !now.Before(p.until) })
+	for i := range g.held {
+		if !now.Before(g.held[i].until) {
+			g.held = slices.DeleteFunc(g.held, func(p promise) bool { return !now.Before(p.until) })
+			return
+		}
+	}
+}
+
+// find is the index of the promise of a lease's key, -1 where there is none.
+func (g *Ledger) find(l Lease) int {
+	for i := range g.held {
+		if p := &g.held[i]; p.Holder == l.Holder && p.Epoch == l.Epoch && p.Stream == l.Stream {
+			return i
+		}
+	}
+	return -1
 }
 
 // sum of all shares but that at an index.
 func (g *Ledger) sum(but int) float64 {
 	sum := 0.0
-	for i, p := range g.held {
+	for i := range g.held {
 		if i != but {
-			sum += p.Share
+			sum += g.held[i].Share
 		}
 	}
 	return sum

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -121,7 +122,12 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	return rows, nil
 }
 
+// collect is by how many percent the memory grows between collections: of much
+// that lives long little is garbage.
+const collect = 300
+
 func (cfg Config) crowd(m simulation.Model, devices int) (Row, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(collect))
 	start := time.Now()
 	world, err := cfg.world(m, devices)
 	if err != nil {

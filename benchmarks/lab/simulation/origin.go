@@ -43,8 +43,8 @@ type stream struct {
 	o        *origin
 	deadline time.Duration
 	rng      *rand.PCG
-	epochs   []*running // in the order of their making
-	left     int
+	epochs   []*running                   // in the order of their making
+	asks     map[partition.HostID]float64 // shares, nil where the epochs are others since
 	version  uint64
 
 	sent, answered, refused, fallbacks, twice, switches int
@@ -175,13 +175,17 @@ func (o *origin) tick() {
 
 // shares is what a stream asks of each host.
 func (st *stream) shares() map[partition.HostID]float64 {
+	if st.asks != nil {
+		return st.asks
+	}
 	var plans []partition.Plan
 	for _, r := range st.epochs {
 		if !r.draining {
 			plans = append(plans, *r.plan.Plan)
 		}
 	}
-	return scheduler.Shares(plans)
+	st.asks = scheduler.Shares(plans)
+	return st.asks
 }
 
 // renew asks again for the capacity that was promised.
@@ -208,7 +212,7 @@ func (o *origin) renew() {
 func (o *origin) drain(act scheduler.Drain) {
 	st := o.stream(act.Stream)
 	if r := st.running(act.Epoch); r != nil {
-		r.draining = true
+		r.draining, st.asks = true, nil
 		st.tidy(r)
 	}
 }
@@ -233,7 +237,7 @@ func (st *stream) tidy(r *running) {
 func (o *origin) warm(act scheduler.Warm) {
 	st := o.stream(act.Stream)
 	r := &running{epoch: act.Epoch, name: st.Class.candidates[act.Candidate].Name, plan: &st.Class.plans[act.Candidate]}
-	st.epochs = append(st.epochs, r)
+	st.epochs, st.asks = append(st.epochs, r), nil
 	shares := st.shares()
 	o.s.at(o.s.now, func() { o.warmStage(st, r, shares, 0) })
 }

@@ -105,7 +105,7 @@ func (s *sim) addStream(cfg *Stream, n uint64) error {
 		h.origin = newOrigin(s, h, cfg, state)
 		s.origins = append(s.origins, h.origin)
 	}
-	st := &stream{Stream: cfg, o: h.origin, left: -1, rng: rand.NewPCG(s.cfg.Seed, 1<<32+n)}
+	st := &stream{Stream: cfg, o: h.origin, rng: rand.NewPCG(s.cfg.Seed, 1<<32+n)}
 	if st.Deadline == 0 {
 		st.deadline = 10 * time.Second
 	} else {
