@@ -36,15 +36,16 @@ func Experiment() benchmarks.Experiment {
 socket to another within the program, so that one clock times both ends. Each setting is one row per round; settings take turns in an order drawn anew for
 every round.
 
-**Rate.** A flow of packets of 1,500 bytes, headers included, wants 15 % more than the link has, for 1.2 s. From the median time
-in which half of all that arrives does, over where that half begins, follows the payload's rate; it is compared with the link's rate × payload / packet, so
-that the error is relative and free of header overhead. **Delay.** 150 small packets, 4 ms apart, over a
-link without a rate; the error is that of the median one-way time, and the row has the 95th percentile too. **Loss.** As many packets as 1,200 losses take
-(6,000 where they come in bursts), as fast as the other end receives them, over a link without a rate; the error is relative to the rate asked, statistical
-error included. Lost is what did not arrive, for whatever reason.
+**Rate.** A flow of packets of 1,500 bytes, headers included, wants 15 % more than the link has, for 1.2 s. The payload's rate is half of the flow over the
+median time in which half of the flow arrives, wherever that half begins, so that a moment in which the whole machine stood still does not count; it is
+compared with the link's rate × payload / packet: the error is relative and free of header overhead. **Delay.** 150 small packets, 4 ms apart, over a link
+without a rate; the error is that of the median one-way time, and the row has the 95th percentile too. **Loss.** As many packets as 1,200 losses take (6,000
+where they come in bursts), as fast as the other end receives them, over a link without a rate; the error is relative to the rate asked, statistical error
+included. Lost is what did not arrive, for whatever reason.
 
-Figures are the worst setting's, of both emulators; a setting's value is the median of its rounds. CPU share is the CPU time of the process over the time that
-a rate was measured, without the thread that receives and, where it is no part of the emulator, the one that sends: 1 is one core.`,
+As root, the threads of the emulators, and both ends while rate and delay are measured, run before other programs' (SCHED_FIFO), so that a busy machine shows in
+the 95th percentiles first. Figures are the worst setting's, of both emulators; a setting's value is the median of its rounds. CPU share is the CPU time of
+the process over the time that a rate was measured, without the thread that receives and, where it is no part of the emulator, the one that sends: 1 is one core.`,
 		Goals: []benchmarks.Goal{
 			benchmarks.AtMost("rate_error_max", "ratio", 0.02, "goodput of a saturating flow against the rate, beyond header overhead, 1 to 200 Mbps"),
 			benchmarks.AtMost("delay_error_ms_max", "ms", 1.5, "median one-way time against the delay, 0 to 100 ms"),
