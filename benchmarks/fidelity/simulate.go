@@ -23,7 +23,9 @@ func simulate(m simulation.Model, p partition.Plan, n predict.Network, seed uint
 		return nil, err
 	}
 	plans := []partition.Plan{alone}
-	if !p.Equal(alone) {
+	if p.Equal(alone) {
+		plans[0] = p
+	} else {
 		plans = append(plans, p)
 	}
 	class, err := simulation.ClassOf(m, plans)
