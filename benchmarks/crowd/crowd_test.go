@@ -27,7 +27,7 @@ func TestCrowd(t *testing.T) {
 				t.Errorf("%v of the answers have a place: %+v", all, *r)
 			}
 			r.Wall, r.RSS = 0, 0
-			if before != nil && before[i] != *r {
+			if len(before) > 0 && before[i] != *r {
 				t.Errorf("once %+v, then %+v", before[i], *r)
 			}
 		}

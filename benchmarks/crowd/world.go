@@ -21,9 +21,10 @@ const (
 	moving     = 0.2 // share of devices that change their network
 	stay       = 20 * time.Second
 
-	cloud     partition.HostID = "cloud"
-	recorded0                  = 16 // times slower than the cloud is the recorded device
+	recordedSlowdown = 16 // of the device when the model was recorded
 )
+
+const cloud partition.HostID = "cloud"
 
 // slowdowns of the devices.
 var slowdowns = []float64{8, 16, 32}
@@ -95,7 +96,7 @@ func classesOf(m simulation.Model) ([]*simulation.Class, error) {
 	links[1][2], links[2][1] = partition.Link{}, partition.Link{}
 	var out []*simulation.Class
 	for _, s := range slowdowns {
-		c, err := simulation.NewClass(m.With(links).Slower("device", s/recorded0))
+		c, err := simulation.NewClass(m.With(links).Slower("device", s/recordedSlowdown))
 		if err != nil {
 			return nil, err
 		}

@@ -146,6 +146,5 @@ func (s *sim) note(who partition.HostID, format string, args ...any) {
 		return
 	}
 	fmt.Fprintf(s.trace, "%12.6f %s ", s.now.Seconds(), who)
-	fmt.Fprintf(s.trace, format, args...)
-	s.trace.WriteByte('\n')
+	fmt.Fprintf(s.trace, format+"\n", args...)
 }
