@@ -104,13 +104,12 @@ func parseApplied(line string) (int, bool) {
 func directionsFrom(links []Link, host partition.HostID, addresses map[partition.HostID]string) ([]Direction, error) {
 	out := []Direction{} // not null
 	for _, l := range links {
-		to, spec := l.B, link.Spec{}
+		to := l.B
+		spec, back := l.Specs()
 		switch host {
 		case l.A:
-			spec, _ = l.Specs()
 		case l.B:
-			to = l.A
-			_, spec = l.Specs()
+			to, spec = l.A, back
 		default:
 			continue
 		}

@@ -39,7 +39,7 @@ func TestParse(t *testing.T) {
 			{Name: "edge-1", Tier: partition.Edge, Listen: ":7600", Address: "192.0.2.10:7600"},
 			{Name: "cloud", Tier: partition.Cloud, Listen: ":7433", Address: "cloud.example:7433"},
 		},
-		Policy:  cluster.Policy{RawStaysOnDevice: true},
+		Policy: cluster.Policy{RawStaysOnDevice: true},
 		Emulate: cluster.Emulate{Slowdown: 16, Links: []cluster.EmulatedLink{
 			{To: "cloud", Mbps: 18.88, Description: link.Description{Delay: "20ms"}},
 			{To: "edge-1", Description: link.Description{Rate: "5Mbps", Loss: "1%", Burst: 3, Seed: 7, Outages: []link.OutageDescription{{From: "1s", For: "2s"}}}},

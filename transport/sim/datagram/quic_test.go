@@ -49,7 +49,9 @@ func TestQUIC(t *testing.T) {
 	}
 }
 
-func transfer(t *testing.T, s link.Spec) {
+// joined is a network in which both directions between device and edge are alike.
+func joined(t *testing.T, s link.Spec) *datagram.Network {
+	t.Helper()
 	n := datagram.New()
 	for i, d := range [2][2]netip.Addr{{device, edge}, {edge, device}} {
 		s.Seed = uint64(i)
@@ -57,30 +59,37 @@ func transfer(t *testing.T, s link.Spec) {
 			t.Fatal(err)
 		}
 	}
+	return n
+}
+
+// arrival of a transfer.
+type arrival struct {
+	data []byte
+	at   time.Time
+	err  error
+}
+
+func receive(ctx context.Context, s transport.Stream) arrival {
+	f, err := s.Receive(ctx)
+	if err != nil {
+		return arrival{err: err}
+	}
+	defer f.Release()
+	x, err := f.Tensor(0)
+	if err != nil {
+		return arrival{err: err}
+	}
+	return arrival{data: bytes.Clone(x.Data), at: time.Now()}
+}
+
+func transfer(t *testing.T, s link.Spec) {
+	n := joined(t, s)
 	dir := t.TempDir()
 	if err := identity.CreateCA(dir); err != nil {
 		t.Fatal(err)
 	}
-	type arrival struct {
-		data []byte
-		at   time.Time
-		err  error
-	}
 	came := make(chan arrival, 1)
-	b := endpoint(t, n, dir, "edge", edge, func(ctx context.Context, _ transport.Peer, s transport.Stream) {
-		f, err := s.Receive(ctx)
-		if err != nil {
-			came <- arrival{err: err}
-			return
-		}
-		defer f.Release()
-		x, err := f.Tensor(0)
-		if err != nil {
-			came <- arrival{err: err}
-			return
-		}
-		came <- arrival{data: bytes.Clone(x.Data), at: time.Now()}
-	})
+	b := endpoint(t, n, dir, "edge", edge, func(ctx context.Context, _ transport.Peer, s transport.Stream) { came <- receive(ctx, s) })
 	a := endpoint(t, n, dir, "device", device, nil)
 	a.SetAddress("edge", "10.0.0.2:7433")
 	conn, err := a.Conn(t.Context(), "edge")
