@@ -98,7 +98,9 @@ func (e *Endpoint) liveOrDial(id partition.HostID) (*conn, *dial, error) {
 	e.wg.Go(func() {
 		err := e.connect(id, addr)
 		e.mu.Lock()
-		p.dial = nil
+		if p.dial == d {
+			p.dial = nil
+		}
 		e.mu.Unlock()
 		d.finish(err)
 	})
@@ -220,7 +222,10 @@ func (e *Endpoint) register(c, dead *conn) (other *conn) {
 	}
 	p.live = winner
 	if p.dial != nil {
+		// Who waits takes this one; when it ends before the dial does, the next
+		// must not wait for a dial that is over for them.
 		p.dial.finish(nil)
+		p.dial = nil
 	}
 	e.wg.Go(c.serve)
 	e.wg.Go(c.sendDatagrams)
