@@ -207,11 +207,11 @@ func TestFidelity(t *testing.T) {
 
 // compare returns by what factor the two differ.
 func (w way) compare(t *testing.T, rate partition.BitsPerSecond, rtt time.Duration, size tensor.Bytes, who certificates) float64 {
-	real, simulated := w.measure(t, rate, rtt, size, who.real), w.measure(t, rate, rtt, size, simulated)
-	ratio := simulated.Seconds() / real.Seconds()
+	want, got := w.measure(t, rate, rtt, size, who.real), w.measure(t, rate, rtt, size, simulated)
+	ratio := got.Seconds() / want.Seconds()
 	off := max(ratio, 1/ratio)
 	line := fmt.Sprintf("%.0f Mbps, RTT %v, %v: real %.1f ms, simulated %.1f ms: %.3f",
-		rate/partition.Mbps, rtt, size, real.Seconds()*1e3, simulated.Seconds()*1e3, ratio)
+		rate/partition.Mbps, rtt, size, want.Seconds()*1e3, got.Seconds()*1e3, ratio)
 	if t.Log(line); !(off <= w.most) {
 		t.Errorf("%s, want within a factor of %v", line, w.most)
 	}

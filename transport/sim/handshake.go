@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
-	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/endpoint"
 )
@@ -130,5 +129,5 @@ func (s *session) report(fault *endpoint.Fault) {
 func (s *session) Peer() (transport.Peer, error) {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
-	return transport.Peer{ID: partition.HostID(s.peer.id), Role: s.peer.role, Addr: s.remote}, nil
+	return transport.Peer{ID: s.peer.id, Role: s.peer.role, Addr: s.remote}, nil
 }

@@ -232,7 +232,7 @@ func (q queue) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (q *queue) Push(x any) {
-	e := x.(*event) //nolint:errcheck,forcetypeassert // nothing else is pushed
+	e := x.(*event) //nolint:forcetypeassert // nothing else is pushed
 	e.index = len(*q)
 	*q = append(*q, e)
 }

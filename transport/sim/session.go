@@ -171,10 +171,10 @@ func (s *session) Open(ctx context.Context) (endpoint.Stream, error) {
 			s.net.mu.Unlock()
 			return nil, context.Cause(s.ctx)
 		case s.opened < s.mayOpen:
-			defer s.net.mu.Unlock()
 			s.opened++
 			st := newStream(s, -1)
 			s.fresh[st] = struct{}{}
+			s.net.mu.Unlock()
 			return st, nil
 		}
 		credits := s.credits

@@ -342,7 +342,7 @@ func (st *stream) retransmit(room tensor.Bytes) (frame, bool) {
 }
 
 // acknowledged: a frame of this stream has arrived.
-func (st *stream) acknowledged(f frame) {
+func (st *stream) acknowledged() {
 	st.unacked--
 	if st.finSent && st.unacked == 0 && len(st.again) == 0 {
 		st.finAcked = true

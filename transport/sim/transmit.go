@@ -258,7 +258,7 @@ func (s *session) acknowledged(f frame) {
 	}
 	switch f.kind {
 	case frameStream:
-		st.acknowledged(f)
+		st.acknowledged()
 	case frameReset:
 		st.told = true
 		s.finished(st)
