@@ -211,8 +211,10 @@ type event struct {
 // queue is a heap of events.
 type queue []*event
 
+// Len implements heap.Interface.
 func (q queue) Len() int { return len(q) }
 
+// Less implements heap.Interface.
 func (q queue) Less(i, j int) bool {
 	a, b := q[i], q[j]
 	switch {
@@ -225,6 +227,7 @@ func (q queue) Less(i, j int) bool {
 	}
 }
 
+// Swap implements heap.Interface.
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].index, q[j].index = i, j

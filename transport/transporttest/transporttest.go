@@ -34,8 +34,6 @@ type Options struct {
 type Host interface {
 	Conn(ctx context.Context, id partition.HostID) (transport.Conn, error)
 	Greeter
-	// Address is where the host listens.
-	Address() string
 	// Kill makes the host vanish from the network without a word.
 	Kill()
 	// Close ends the host in good order and waits for its goroutines.
@@ -47,6 +45,8 @@ type Greeter interface {
 	Greet(ctx context.Context, addr string) (transport.Peer, error)
 	SendDatagram(id partition.HostID, b []byte) error
 	SetAddress(id partition.HostID, addr string)
+	// Address is where the host listens.
+	Address() string
 }
 
 // Factory makes a host in one network with all that the same Factory made. It
