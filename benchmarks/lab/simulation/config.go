@@ -36,6 +36,21 @@ type Config struct {
 	Scheduler scheduler.Config
 	// Trace hears of everything that happens, one line each; nil: nobody.
 	Trace io.Writer
+	// OnEnd hears of every request when it has ended; nil: nobody.
+	OnEnd func(Ended)
+}
+
+// Ended is how a request went.
+type Ended struct {
+	Origin partition.HostID
+	Stream scheduler.StreamID
+	N      int // of the stream, from 1 on
+	// Plan is the candidate that it ran by, nil where there was none.
+	Plan      *partition.Plan
+	Predicted time.Duration // of that, for the links and loads of then
+	Latency   time.Duration
+	// Answered: else it was refused. Fallback: it was finished otherwise than planned.
+	Answered, Fallback bool
 }
 
 // Host is a machine.
@@ -85,6 +100,8 @@ type Arrivals struct {
 	Poisson bool
 	// Closed: the next one comes Every after the one before has ended.
 	Closed bool
+	// Count is how many come, however long the duration. 0: as many as fit into it.
+	Count int
 }
 
 // Change is something that happens to the world. Several fields may be set.
@@ -172,8 +189,8 @@ func (cfg Config) validateStreams(hosts map[partition.HostID]bool) (map[partitio
 			return nil, at("it has no class")
 		case st.ID == "" || !hosts[st.Origin]:
 			return nil, at("want a name, and a host for its origin")
-		case st.Arrivals.Every <= 0 || st.Arrivals.Phase < 0 || st.Deadline < 0:
-			return nil, at("want positive times")
+		case st.Arrivals.Every <= 0 || st.Arrivals.Phase < 0 || st.Arrivals.Count < 0 || st.Deadline < 0:
+			return nil, at("want positive times and counts")
 		case first != nil && (!maps.Equal(first.As, st.As) || first.Class.self() != st.Class.self()):
 			return nil, at("its hosts are called otherwise than those of %s", first.ID)
 		case first == nil:

@@ -37,8 +37,11 @@ type outcome struct {
 // arrive begins a request and has the next one come.
 func (st *stream) arrive() {
 	o := st.o
-	if o.s.now >= o.s.cfg.Duration {
+	if o.s.now >= o.s.cfg.Duration || st.Arrivals.Count > 0 && st.sent == st.Arrivals.Count {
 		return
+	}
+	if st.sent+1 == st.Arrivals.Count {
+		o.s.sending--
 	}
 	if !st.Arrivals.Closed {
 		o.s.after(st.gap(), st.arrive)
@@ -95,6 +98,13 @@ func (q *request) end(out outcome) {
 			what += ", finished elsewhere than planned"
 		}
 		o.s.note(o.h.ID, "%s #%d %s after %v", st.ID, q.n, what, latency)
+	}
+	if o.s.cfg.OnEnd != nil {
+		e := Ended{Origin: o.h.ID, Stream: st.ID, N: q.n, Predicted: q.choice.Predicted, Latency: latency, Answered: out.ok, Fallback: fallback}
+		if q.r != nil {
+			e.Plan = q.r.plan.Plan
+		}
+		o.s.cfg.OnEnd(e)
 	}
 	if q.r != nil {
 		q.learn(out, latency, fallback)

@@ -99,3 +99,31 @@ func TestDemo(t *testing.T) {
 		}
 	}
 }
+
+// TestCountedRequests: a stream ends after its count, and all that happened to its
+// requests is told.
+func TestCountedRequests(t *testing.T) {
+	for _, closed := range []bool{false, true} {
+		cfg, err := story(recorded(t), time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Duration, cfg.Changes = time.Hour, nil
+		cfg.Streams[0].Arrivals.Closed, cfg.Streams[0].Arrivals.Count = closed, 12
+		var ended []simulation.Ended
+		cfg.OnEnd = func(e simulation.Ended) { ended = append(ended, e) }
+		r, err := simulation.Run(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := r.Streams[0]
+		if st.Sent != 12 || st.Answered != 12 || len(ended) != 12 || r.Virtual > time.Minute {
+			t.Fatalf("%d sent, %d answered, %d told in %v", st.Sent, st.Answered, len(ended), r.Virtual)
+		}
+		for i, e := range ended {
+			if e.Latency != st.Latencies[i] || !e.Answered || e.Plan == nil || e.Predicted <= 0 || e.Stream != "demo" || e.Origin != "device" {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+}

@@ -25,6 +25,7 @@ type sim struct {
 	noise, delays *rand.Rand
 	trace         *bufio.Writer
 	underWay      int // requests
+	sending       int // streams that have requests to come
 }
 
 // Run plays a configuration to its end.
@@ -112,16 +113,16 @@ func (s *sim) addStream(cfg *Stream, n uint64) error {
 		st.deadline = cfg.Deadline
 	}
 	h.origin.streams = append(h.origin.streams, st)
+	s.sending++
 	return nil
 }
 
 // time is now as packages with a calendar want it.
 func (s *sim) time() time.Time { return s.start.Add(s.now) }
 
-// over reports whether the time is past in which requests come, and none is
-// under way.
+// over reports whether no more requests come, and none is under way.
 func (s *sim) over() bool {
-	return s.now >= s.cfg.Duration && s.underWay == 0
+	return (s.now >= s.cfg.Duration || s.sending == 0) && s.underWay == 0
 }
 
 // routeOf is the way from one host to another, and its direction.
