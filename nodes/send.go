@@ -203,7 +203,10 @@ func (a *Agent) passive(host partition.HostID) (scheduler.LinkMeasured, bool) {
 	if !ok {
 		return scheduler.LinkMeasured{}, false
 	}
-	m.Out, m.In, m.Rel, m.at = news.Out, news.In, news.Rel, time.Now()
+	m.Out, m.In, m.Rel = news.Out, news.In, news.Rel
+	if !news.Glance {
+		m.at = time.Now()
+	}
 	a.links[key] = m
 	return news, true
 }

@@ -65,6 +65,9 @@ type LinkMeasured struct {
 	From, To partition.HostID
 	Out, In  partition.Link
 	Rel      float64
+	// Glance: only round trips were heard, the rates are those of before. It
+	// does not make the link's measurement younger.
+	Glance bool
 }
 
 // LoadChanged says how many times longer than profiled a host takes now: 1 as

@@ -100,11 +100,12 @@ func (m LinkMeasured) Refreshed(by transport.Links) (LinkMeasured, bool) {
 	if by.Out.Doubtful {
 		return m, false
 	}
+	m.Glance = true
 	if out := by.Out; out.Rate > 0 && out.Age < freshTransfer && (!out.LowerBoundOnly || out.Rate > m.Out.Rate) {
-		m.Out.Rate, m.Rel = out.Rate, out.Spread
+		m.Out.Rate, m.Rel, m.Glance = out.Rate, out.Spread, false
 	}
 	if in := by.In; in.Rate > 0 && in.Age < freshTransfer && (!in.LowerBoundOnly || in.Rate > m.In.Rate) {
-		m.In.Rate = in.Rate
+		m.In.Rate, m.Glance = in.Rate, false
 	}
 	if rtt := by.Out.RTT; rtt > 0 {
 		m.Out.Latency, m.In.Latency = rtt/2, rtt/2

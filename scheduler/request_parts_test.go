@@ -47,11 +47,14 @@ func TestSharesAreOfTheMostDemanding(t *testing.T) {
 func TestRefreshed(t *testing.T) {
 	m := LinkMeasured{From: "device", To: "edge", Out: partition.Link{Rate: 10, Latency: ms}, In: partition.Link{Rate: 20, Latency: ms}}
 	news, ok := m.Refreshed(transport.Links{Out: transport.Estimate{Rate: 5, RTT: 6 * ms, Spread: 0.1}, In: transport.Estimate{Rate: 15, LowerBoundOnly: true}})
-	if !ok || news.Out.Rate != 5 || news.In.Rate != 20 || news.Out.Latency != 3*ms || news.In.Latency != 3*ms || news.Rel != 0.1 {
+	if !ok || news.Glance || news.Out.Rate != 5 || news.In.Rate != 20 || news.Out.Latency != 3*ms || news.In.Latency != 3*ms || news.Rel != 0.1 {
 		t.Errorf("%+v", news)
 	}
-	if news, ok := m.Refreshed(transport.Links{Out: transport.Estimate{Rate: 5, Age: time.Minute}}); !ok || news != m {
+	if news, ok := m.Refreshed(transport.Links{Out: transport.Estimate{Rate: 5, Age: time.Minute}}); !ok || !news.Glance || news.Out != m.Out || news.In != m.In {
 		t.Errorf("an old transfer changes it to %+v", news)
+	}
+	if news, ok := m.Refreshed(transport.Links{Out: transport.Estimate{Rate: 9, LowerBoundOnly: true}}); !ok || !news.Glance {
+		t.Errorf("a lower bound below what is known makes it younger: %+v", news)
 	}
 	if _, ok := m.Refreshed(transport.Links{Out: transport.Estimate{Rate: 5, Doubtful: true}}); ok {
 		t.Error("what is doubtful is told")
@@ -65,6 +68,36 @@ func TestMoved(t *testing.T) {
 	}{{10 * ms, 30 * ms, true}, {30 * ms, 10 * ms, true}, {10 * ms, 19 * ms, false}, {ms, 3 * ms, false}, {10 * ms, 0, false}} {
 		if got := Moved(test.was, test.is); got != test.want {
 			t.Errorf("from %v to %v: %v", test.was, test.is, got)
+		}
+	}
+}
+
+// TestGlanceIsNoMeasurement: a link over which only small tensors travel is
+// probed when its measurement is old, however fresh its round trips are.
+func TestGlanceIsNoMeasurement(t *testing.T) {
+	for _, glance := range []bool{true, false} {
+		s, err := New(Config{Self: "device", Stale: 10 * time.Second})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Unix(1e9, 0)
+		link := LinkMeasured{From: "device", To: "edge", Out: partition.Link{Rate: 1e7, Latency: ms}, In: partition.Link{Rate: 2e7, Latency: ms}}
+		s.Step(now, Joined{Host: "edge", Tier: partition.Edge})
+		s.Step(now, link)
+		s.Step(now, Profiled{Stream: "s", Candidates: []Candidate{
+			plan("alone", []partition.HostID{"device"}, 500*time.Millisecond), plan("edge", []partition.HostID{"device", "edge"}, 5*time.Millisecond)}})
+		probes := 0
+		link.Glance = glance
+		for range 30 {
+			now = now.Add(time.Second)
+			for _, a := range append(s.Step(now, link), s.Step(now, Tick{})...) {
+				if _, ok := a.(Probe); ok {
+					probes++
+				}
+			}
+		}
+		if (probes > 0) != glance {
+			t.Errorf("glance %v: %d probes", glance, probes)
 		}
 	}
 }

@@ -194,8 +194,11 @@ func (s *Scheduler) measured(e LinkMeasured) news {
 	}
 	was, before := p.measured, [2]line{w.lines[2*i], w.lines[2*i+1]}
 	w.lines[2*i], w.lines[2*i+1] = out, in
-	p.measured, p.asked, p.urgent = s.now, time.Time{}, false
 	s.answered(i)
+	if e.Glance && !was.IsZero() {
+		return news{pair: i + 1}
+	}
+	p.measured, p.asked, p.urgent = s.now, time.Time{}, false
 	if was.IsZero() {
 		if e.Rel > 0 && !math.IsInf(e.Rel, 0) {
 			p.rel = e.Rel
