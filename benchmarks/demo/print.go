@@ -98,7 +98,7 @@ func transfer(l nodes.LinkState, size tensor.Bytes) time.Duration {
 // inFlight says how the requests under way at a kill ended.
 func (s SceneRow) inFlight() string {
 	if s.InFlight == 0 {
-		return "the stream's plan did not use it, so no request was under way there"
+		return "no request was under way there at that moment"
 	}
 	return fmt.Sprintf("%d requests were under way, %d of them were answered", s.InFlight, s.InFlight-s.InFlightLost)
 }

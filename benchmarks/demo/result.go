@@ -2,6 +2,7 @@ package demo
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks"
@@ -223,6 +224,31 @@ func (r Result) Find(scene, strategy string) (Row, bool) {
 	return Row{}, false
 }
 
+// leastSamples is how many frames a strategy answers in a scene, at least, for
+// the figures of time to be judged.
+const leastSamples = 10
+
+// brief reports whether a run was too short to judge how fast things are: a
+// quick one asks whether every answer is there and right.
+func (r Result) brief() bool {
+	return slices.ContainsFunc(r.Rows, func(x Row) bool { return x.Infeasible == "" && x.Answered < leastSamples })
+}
+
+// judged takes the goals off the figures that a brief run says nothing of.
+func (r Result) judged(figures []benchmarks.Figure) []benchmarks.Figure {
+	if !r.brief() {
+		return figures
+	}
+	for i := range figures {
+		switch f := &figures[i]; f.Name {
+		case "lost", "wrong", "refused", "kill_inflight_lost", "switches":
+		default:
+			f.Goal, f.Holds = nil, true
+		}
+	}
+	return figures
+}
+
 // Figures of a run, with their goals.
 func (r Result) Figures() []benchmarks.Figure {
 	e := Experiment()
@@ -261,7 +287,7 @@ func (r Result) Figures() []benchmarks.Figure {
 	if killed {
 		figures = append(figures, e.Figure("kill_inflight", float64(inFlight)), e.Figure("kill_inflight_lost", float64(lost)))
 	}
-	return figures
+	return r.judged(figures)
 }
 
 // either is x, or otherwise when x is no number.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"image/png"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -79,6 +80,20 @@ func TestFigures(t *testing.T) {
 		}
 		if len(got) != len(c.want) {
 			t.Errorf("%s: %d figures, want %d", c.name, len(got), len(c.want))
+		}
+	}
+}
+
+// TestBriefRunsAreNotJudged: a few frames say whether answers are there and
+// right, not how fast they are.
+func TestBriefRunsAreNotJudged(t *testing.T) {
+	r := story()
+	for i := range r.Rows {
+		r.Rows[i].Sent, r.Rows[i].Answered = min(r.Rows[i].Sent, 2), min(r.Rows[i].Answered, 2)
+	}
+	for _, f := range r.Figures() {
+		if judged := slices.Contains(strings.Fields("lost wrong refused switches kill_inflight_lost"), f.Name); (f.Goal != nil) != judged || !judged && !f.Holds {
+			t.Errorf("%+v", f)
 		}
 	}
 }

@@ -274,7 +274,7 @@ func (p *scenePlay) noteSwitches(state nodes.StreamState, word string) {
 	for _, s := range p.newSwitches(state) {
 		p.row.Switches = append(p.row.Switches, Switch{At: p.since(s.At), From: s.From, To: s.To,
 			Predicted: ms(s.Predicted), Before: ms(s.Before), Reason: s.Reason})
-		p.Say("  %sswitched after %.1f s: %s", word, s.At.Sub(p.changed).Seconds(), s.Reason)
+		p.Say("  %sswitched after %.1f s to %s: %s", word, s.At.Sub(p.changed).Seconds(), s.To, s.Reason)
 	}
 }
 

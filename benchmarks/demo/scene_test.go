@@ -248,7 +248,7 @@ func TestPlay(t *testing.T) {
 		}
 		for _, want := range []string{"scene umts: it drives further away: 3G\n", "\n  the policy raw-stays-on-device is lifted\n",
 			"\n  the agent of edge is killed\n  3 requests were under way, 3 of them were answered\n",
-			"\n  switched after 0.8 s: the edge is gone\n", "edge-only: not possible, edge is down.", "predicted now: 80.0 ms", "│ all 2 ops"} {
+			"\n  switched after 0.8 s to cloud:0-1: the edge is gone\n", "edge-only: not possible, edge is down.", "predicted now: 80.0 ms", "│ all 2 ops"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("not said: %q\n%s", want, out.String())
 			}
