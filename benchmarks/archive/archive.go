@@ -19,7 +19,7 @@ func Journal(dir string) string { return filepath.Join(dir, "rows.jsonl") }
 // Write writes report.json and rows.parquet. A file has its name only when it is
 // whole.
 func Write(dir string, r benchmarks.Report) error {
-	err := replace(filepath.Join(dir, "report.json"), func(w io.Writer) error {
+	err := Replace(filepath.Join(dir, "report.json"), func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(r)
@@ -27,11 +27,11 @@ func Write(dir string, r benchmarks.Report) error {
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(dir, "rows.parquet"), func(w io.Writer) error { return WriteParquet(w, r) })
+	return Replace(filepath.Join(dir, "rows.parquet"), func(w io.Writer) error { return WriteParquet(w, r) })
 }
 
-// replace writes a file under another name and then gives it its own.
-func replace(path string, write func(io.Writer) error) (err error) {
+// Replace writes a file under another name and then gives it its own.
+func Replace(path string, write func(io.Writer) error) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)

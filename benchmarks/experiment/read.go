@@ -73,7 +73,12 @@ type reader struct {
 	err          error
 }
 
-var syntaxLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+var (
+	syntaxLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+	// counted are errors of the library's parser, which counts lines from 0; its
+	// scanner does from 1.
+	counted = regexp.MustCompile(`^did not find expected (',' or|key|'-' indicator|node content)`)
+)
 
 // document is the root of the only document in a text.
 func (r *reader) document(text []byte) (*yaml.Node, error) {
@@ -91,6 +96,9 @@ func (r *reader) document(text []byte) (*yaml.Node, error) {
 		if m := syntaxLine.FindStringSubmatch(what); m != nil {
 			line, _ = strconv.Atoi(m[1]) // "" is 0
 			what = m[2]
+			if counted.MatchString(what) {
+				line++
+			}
 		}
 		return fail(line, "no YAML: "+what)
 	}

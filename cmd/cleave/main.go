@@ -75,7 +75,7 @@ runs the pieces in ONNX Runtime and carries the tensors between them over QUIC.`
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w; see: %s --help", err, c.CommandPath())
 	})
-	root.AddCommand(newSetup(), newAgent(), newDemo(), newBench(), newModel(), newProfile(), newPlan(), newRun(), newStream(), newCluster())
+	root.AddCommand(newSetup(), newAgent(), newDemo(), newBench(), newExperiment(), newModel(), newProfile(), newPlan(), newRun(), newStream(), newCluster())
 	return root
 }
 

@@ -56,6 +56,7 @@ func TestMain(m *testing.M) {
 //	breakoff ROW FILE ...   run an experiment until that row, press Ctrl-C, keep what it said in a file
 //	goon FILE [ARG...]      run the command that continues it
 //	disk FOLDER KB          mount a file system of that size, or give it that size
+//	parquet FILE N COL...   a file of Parquet has N rows and these columns
 //	emptycache              no experiment has left rows in the user's cache folder
 //
 // and the conditions [runtime]: ONNX Runtime is at hand; [mount]: file systems may
@@ -89,7 +90,7 @@ func TestScript(t *testing.T) {
 			"exit": exitCode, "onnx": writeONNX, "picture": writePicture, "npy": writeNPY,
 			"addresses": addresses, "fill": fill, "hold": hold, "agent": startAgent, "halt": haltAgent,
 			"report": checkReport, "interrupt": interrupt, "begin": beginModel,
-			"breakoff": breakOff, "goon": goOn, "disk": disk, "emptycache": emptyCache,
+			"breakoff": breakOff, "goon": goOn, "disk": disk, "emptycache": emptyCache, "parquet": readParquet,
 		},
 	})
 }
