@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,12 +33,18 @@ type Lease struct {
 func (l Lease) Key() LeaseKey { return LeaseKey{l.Holder, l.Stream, l.Epoch} }
 
 // Ledger is what a receiving host has promised to whom: never more than its
-// capacity. It is pure, and not safe for concurrent use.
+// capacity. It is pure, and not safe for concurrent use. A grant takes the same
+// time however many leases are held.
 type Ledger struct {
 	// TTL replaces LeaseTTL where it is not 0.
 	TTL      time.Duration
 	capacity float64
-	held     []promise // in the order of their first grant
+
+	held    []*promise // in the order of their first grant
+	byKey   map[LeaseKey]*promise
+	streams map[LeaseKey]int // leases of a stream, of all its epochs
+	sum     float64          // of all shares
+	first   time.Time        // no promise ends before
 }
 
 type promise struct {
@@ -53,7 +58,7 @@ func NewLedger(capacity float64) *Ledger {
 	if !(capacity > 0) || math.IsInf(capacity, 1) {
 		capacity = 0
 	}
-	return &Ledger{capacity: capacity}
+	return &Ledger{capacity: capacity, byKey: map[LeaseKey]*promise{}, streams: map[LeaseKey]int{}}
 }
 
 // Grant promises the lease until its TTL is over, or renews it if its key is
@@ -68,9 +73,13 @@ func (g *Ledger) Grant(now time.Time, l Lease) error {
 		return g.refuse(l, Invalid, fmt.Errorf("the share %v is not a positive number", l.Share))
 	}
 	g.expire(now)
-	i := g.find(l)
-	others := g.sum(i)
-	if others == 0 {
+	old := g.byKey[l.Key()]
+	others, alone := g.sum, len(g.held) == 0
+	if old != nil {
+		others, alone = g.sum-old.Share, len(g.held) == 1
+	}
+	if alone {
+		others = 0
 		l.Share = min(l.Share, g.capacity)
 	}
 	if g.capacity == 0 {
@@ -78,26 +87,38 @@ func (g *Ledger) Grant(now time.Time, l Lease) error {
 	}
 	if others+l.Share > g.capacity*(1+1e-9) { // three thirds are one
 		return g.refuse(l, NoCapacity, fmt.Errorf("%.3g is asked for, but of %.3g are promised %s; ask again when one of them has ended, or ask another host",
-			l.Share, g.capacity, g.promises(i)))
+			l.Share, g.capacity, g.promises(old)))
 	}
-	ttl := or(g.TTL, LeaseTTL)
-	if i < 0 {
-		g.held = append(g.held, promise{l, now.Add(ttl)})
+	g.sum = others + l.Share
+	until := now.Add(or(g.TTL, LeaseTTL))
+	if len(g.held) == 0 || until.Before(g.first) {
+		g.first = until
+	}
+	if old != nil {
+		old.Lease, old.until = l, until
 		return nil
 	}
-	g.held[i] = promise{l, now.Add(ttl)}
+	p := &promise{l, until}
+	g.held = append(g.held, p)
+	g.byKey[l.Key()] = p
+	g.streams[streamOf(l.Key())]++
 	return nil
 }
 
+// streamOf is the key without its epoch.
+func streamOf(k LeaseKey) LeaseKey { return LeaseKey{Holder: k.Holder, Stream: k.Stream} }
+
 // Release ends a lease; one that is not held is ignored.
 func (g *Ledger) Release(key LeaseKey) {
-	g.held = slices.DeleteFunc(g.held, func(p promise) bool { return p.Key() == key })
+	if g.byKey[key] != nil {
+		g.keep(func(p *promise) bool { return p.Key() != key })
+	}
 }
 
 // Free is the capacity that is not promised.
 func (g *Ledger) Free(now time.Time) float64 {
 	g.expire(now)
-	return max(0, g.capacity-g.sum(-1))
+	return max(0, g.capacity-g.sum)
 }
 
 // Leases lists what is held, in the order of the first grants.
@@ -115,54 +136,54 @@ func (g *Ledger) Leases(now time.Time) []Lease {
 // is of none, uses what is free. The error is an *Error of kind NoCapacity.
 func (g *Ledger) Admits(now time.Time, holder partition.HostID, id StreamID) error {
 	free := g.Free(now)
-	if free > g.capacity*1e-9 || slices.ContainsFunc(g.held, func(p promise) bool { return p.Holder == holder && p.Stream == id }) {
+	if free > g.capacity*1e-9 || g.streams[LeaseKey{Holder: holder, Stream: id}] > 0 {
 		return nil
 	}
 	return &Error{Op: "admit", Place: fmt.Sprintf("%s, stream %q", holder, id), Kind: NoCapacity,
-		Err: fmt.Errorf("all of %.3g are promised %s; ask for a lease, or ask another host", g.capacity, g.promises(-1))}
+		Err: fmt.Errorf("all of %.3g are promised %s; ask for a lease, or ask another host", g.capacity, g.promises(nil))}
 }
 
 func (g *Ledger) expire(now time.Time) {
-	for i := range g.held {
-		if !now.Before(g.held[i].until) {
-			g.held = slices.DeleteFunc(g.held, func(p promise) bool { return !now.Before(p.until) })
-			return
-		}
+	if len(g.held) > 0 && !now.Before(g.first) {
+		g.keep(func(p *promise) bool { return now.Before(p.until) })
 	}
 }
 
-// find is the index of the promise of a lease's key, -1 where there is none.
-func (g *Ledger) find(l Lease) int {
-	for i := range g.held {
-		if p := &g.held[i]; p.Holder == l.Holder && p.Epoch == l.Epoch && p.Stream == l.Stream {
-			return i
+// keep drops the promises that are not to stay, and sums up anew.
+func (g *Ledger) keep(stays func(*promise) bool) {
+	left := g.held[:0]
+	g.sum, g.first = 0, time.Time{}
+	for _, p := range g.held {
+		if !stays(p) {
+			delete(g.byKey, p.Key())
+			if stream := streamOf(p.Key()); g.streams[stream] == 1 {
+				delete(g.streams, stream)
+			} else {
+				g.streams[stream]--
+			}
+			continue
 		}
-	}
-	return -1
-}
-
-// sum of all shares but that at an index.
-func (g *Ledger) sum(but int) float64 {
-	sum := 0.0
-	for i := range g.held {
-		if i != but {
-			sum += g.held[i].Share
+		if g.sum += p.Share; g.first.IsZero() || p.until.Before(g.first) {
+			g.first = p.until
 		}
+		left = append(left, p)
 	}
-	return sum
+	clear(g.held[len(left):])
+	g.held = left
 }
 
 // named is how many holders a refusal names.
 const named = 3
 
-func (g *Ledger) promises(but int) string {
+// promises names holders, but one.
+func (g *Ledger) promises(but *promise) string {
 	var list []string
 	others := len(g.held)
-	if but >= 0 {
+	if but != nil {
 		others--
 	}
-	for i, p := range g.held {
-		if i == but {
+	for _, p := range g.held {
+		if p == but {
 			continue
 		}
 		if len(list) == named && others > named+1 {

@@ -45,6 +45,7 @@ type stream struct {
 	rng      *rand.PCG
 	epochs   []*running                   // in the order of their making
 	asks     map[partition.HostID]float64 // shares, nil where the epochs are others since
+	use      scheduler.Use
 	version  uint64
 
 	sent, answered, refused, fallbacks, twice, switches int
@@ -173,7 +174,7 @@ func (o *origin) tick() {
 	}
 }
 
-// shares is what a stream asks of each host.
+// shares is what a stream asks of each host if it is used all the time.
 func (st *stream) shares() map[partition.HostID]float64 {
 	if st.asks != nil {
 		return st.asks
@@ -191,14 +192,14 @@ func (st *stream) shares() map[partition.HostID]float64 {
 // renew asks again for the capacity that was promised.
 func (o *origin) renew() {
 	for _, st := range o.streams {
-		shares := st.shares()
+		shares, use := st.shares(), st.use.Share(o.s.time())
 		for i := 1; i < len(o.hosts); i++ {
 			share, ok := shares[o.hosts[i].ID]
 			p := &o.peers[i]
 			if !ok || p.route == nil || !p.route.open() {
 				continue
 			}
-			l := scheduler.Lease{Holder: o.h.ID, Stream: st.ID, Share: share}
+			l := scheduler.Lease{Holder: o.h.ID, Stream: st.ID, Share: share * use}
 			o.s.after(p.route.delay(0), func() {
 				if p.h.alive {
 					p.h.grant(l)
@@ -270,7 +271,7 @@ func (o *origin) warmStage(st *stream, r *running, shares map[partition.HostID]f
 		}
 	}
 	until := o.s.now + warmLimit
-	lease := scheduler.Lease{Holder: o.h.ID, Stream: st.ID, Share: shares[st.Class.hostID(g.role)]}
+	lease := scheduler.Lease{Holder: o.h.ID, Stream: st.ID, Share: shares[st.Class.hostID(g.role)] * st.use.Share(o.s.time())}
 	o.s.message(o.h, p.h, frameHeader, until, func(passage) {
 		if lease.Share > 0 && !p.h.grant(lease) {
 			o.s.message(p.h, o.h, frameHeader, until, settle(func() { o.warmed(st, r, scheduler.Warmed{Refused: true}) }))

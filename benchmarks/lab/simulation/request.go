@@ -55,6 +55,7 @@ func (st *stream) arrive() {
 		return
 	}
 	q.r.out++
+	st.use.Begin(o.s.time())
 	o.s.note(o.h.ID, "%s #%d by %s", st.ID, q.n, q.r.name)
 	j := job{q: q, plan: q.r.plan, host: o.h, until: q.deadline, patience: scheduler.Patience(choice.Predicted), expected: choice.Predicted}
 	j.execute(q.end)
@@ -131,6 +132,7 @@ func (q *request) place(fallback bool) {
 func (q *request) learn(out outcome, latency time.Duration, fallback bool) {
 	st, o, r := q.st, q.st.o, q.r
 	r.out--
+	st.use.End(o.s.time())
 	st.tidy(r)
 	var events []scheduler.Event
 	if len(out.reports) > 1 && !out.reports[0].fallback {
