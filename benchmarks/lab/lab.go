@@ -59,7 +59,7 @@ const operator partition.HostID = "operator"
 const startTimeout = 30 * time.Second
 
 // linksTimeout bounds how long agents take to apply new links.
-const linksTimeout = 5 * time.Second
+const linksTimeout = 20 * time.Second
 
 // Lab is a running cluster. Close it. Its methods may be called concurrently.
 type Lab struct {
