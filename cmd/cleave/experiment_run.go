@@ -22,7 +22,6 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/experiment/results"
 	"github.com/cleaveml/cleave/benchmarks/lab"
 	"github.com/cleaveml/cleave/benchmarks/predict"
-	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/nodes/ort"
 )
 
@@ -33,11 +32,9 @@ type experimentRun struct {
 	out, resume, store   string
 	seed                 uint64
 
-	path string // as given
-	file sweep.File
-	// Of agents, once they are needed.
-	runtime *ort.Runtime
-	models  *models.Store
+	path    string // as given
+	file    sweep.File
+	runtime string // of agents, "" where none ran
 	close   []func()
 }
 
@@ -90,9 +87,7 @@ func (r *experimentRun) run(ctx context.Context) (err error) {
 		return r.broken(ctx, folder, err)
 	}
 	report.Finish()
-	if r.runtime != nil {
-		report.Machine.Runtime = "ONNX Runtime " + r.runtime.Version()
-	}
+	report.Machine.Runtime = r.runtime
 	report.Figures, report.Rows = results.Figures(r.file.Experiment(), rows, r.seed), rowsOf(rows)
 	if err := errors.Join(r.write(folder, report, rows), r.print(folder, report)); err != nil {
 		return r.broken(ctx, folder, err)
@@ -165,12 +160,15 @@ func (r *experimentRun) measure(ctx context.Context, folder *benchFolder, step f
 }
 
 // agents fills in what agents need.
-func (r *experimentRun) agents(cfg *sweep.Config) (err error) {
-	if r.runtime, err = openRuntime(1); err != nil {
+func (r *experimentRun) agents(cfg *sweep.Config) error {
+	rt, err := openRuntime(1)
+	if err != nil {
 		return err
 	}
-	r.close = append(r.close, func() { r.runtime.Close() })
-	if r.models, err = openStore(r.store); err != nil {
+	r.close = append(r.close, func() { rt.Close() })
+	r.runtime = "ONNX Runtime " + rt.Version()
+	store, err := openStore(r.store)
+	if err != nil {
 		return err
 	}
 	dir, remove, err := tempDir("cleave-experiment-")
@@ -182,10 +180,10 @@ func (r *experimentRun) agents(cfg *sweep.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg.Lab = lab.Config{Program: program, Dir: dir, Store: r.models.Dir(), Log: os.Stderr}
-	cfg.Where = fmt.Sprintf("%s, ONNX Runtime %s, %s", time.Now().UTC().Format(time.DateOnly), r.runtime.Version(), ort.CPUFeatures())
+	cfg.Lab = lab.Config{Program: program, Dir: dir, Store: store.Dir(), Log: os.Stderr}
+	cfg.Where = fmt.Sprintf("%s, %s, %s", time.Now().UTC().Format(time.DateOnly), r.runtime, ort.CPUFeatures())
 	cfg.Subject = func(ctx context.Context, model string) (predict.Subject, error) {
-		return benchSubject(ctx, r.runtime, r.models, model, cfg.Step)
+		return benchSubject(ctx, rt, store, model, cfg.Step)
 	}
 	return nil
 }
