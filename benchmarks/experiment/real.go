@@ -66,6 +66,9 @@ func (cfg Config) network(ctx context.Context, folder string, n Network, subject
 	return rows, nil
 }
 
+// closeTimeout bounds the end of a stream whose device may be gone.
+const closeTimeout = 5 * time.Second
+
 // cell is one model on one network with one seed, on agents.
 type cell struct {
 	cfg     Config
@@ -101,7 +104,9 @@ func (c *cell) run(ctx context.Context) (_ []Row, err error) {
 		return nil, err
 	}
 	defer func() {
-		_, closing := c.client.CloseStream(context.WithoutCancel(ctx), nodes.CloseRequest{Stream: c.stream()})
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		_, closing := c.client.CloseStream(ending, nodes.CloseRequest{Stream: c.stream()})
 		err = errors.Join(err, closing)
 	}()
 	if err := c.prepare(ctx, state); err != nil {

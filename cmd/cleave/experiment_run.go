@@ -88,6 +88,9 @@ func (r *experimentRun) run(ctx context.Context) (err error) {
 	}
 	report.Finish()
 	report.Machine.Runtime = r.runtime
+	if !r.file.Measures() {
+		report.Warnings = timeless(report)
+	}
 	report.Figures, report.Rows = results.Figures(r.file.Experiment(), rows, r.seed), rowsOf(rows)
 	if err := errors.Join(r.write(folder, report, rows), r.print(folder, report)); err != nil {
 		return r.broken(ctx, folder, err)
@@ -99,6 +102,16 @@ func (r *experimentRun) run(ctx context.Context) (err error) {
 		return fmt.Errorf("these figures miss their goals: %s", report.Missed())
 	}
 	return nil
+}
+
+// timeless are the warnings but for those of a busy machine, which is no matter in
+// simulated time: that the program is a changed one is the last.
+func timeless(r benchmarks.Report) []string {
+	n := len(r.Warnings)
+	if r.Dirty {
+		return r.Warnings[n-1:]
+	}
+	return r.Warnings[n:]
 }
 
 // open begins the rows of a new run, or opens those of the run to resume. A
