@@ -30,7 +30,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 
 func TestCommandsThatPrintFactsHaveJSON(t *testing.T) {
 	silent := map[string]bool{
-		"cleave": true, "cleave model": true, "cleave cluster": true, "cleave stream": true, "cleave bench": true, // groups
+		"cleave": true, "cleave model": true, "cleave cluster": true, "cleave stream": true, "cleave bench": true, "cleave experiment": true, // groups
 		"cleave bench docs": true, // prints Markdown
 		"cleave setup":      true, "cleave agent": true, "cleave model rm": true, "cleave model export": true,
 	}

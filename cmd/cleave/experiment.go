@@ -26,7 +26,8 @@ their own. docs/experiments.md has the file's form and docs/experiments examples
 }
 
 func newExperimentCheck() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:     "check FILE",
 		Short:   "Say what an experiment would run, or which line of it is wrong",
 		Example: "  cleave experiment check docs/experiments/three-tiers.yaml",
@@ -35,6 +36,9 @@ func newExperimentCheck() *cobra.Command {
 			f, err := sweep.Read(args[0])
 			if err != nil {
 				return err
+			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), checked{f.Name, f.About, f.Summary(), f.Engine, f.Cells(), f.Requests, f.Measures()})
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", f.Name, f.Summary())
 			for _, n := range f.Networks {
@@ -48,10 +52,25 @@ func newExperimentCheck() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the facts as JSON")
+	return c
+}
+
+// checked is what is said of a file that is right.
+type checked struct {
+	Name     string       `json:"name"`
+	About    string       `json:"about"`
+	Summary  string       `json:"summary"`
+	Engine   sweep.Engine `json:"engine"`
+	Cells    int          `json:"cells"`
+	Requests int          `json:"requests"`
+	// Runtime: agents measure, so ONNX Runtime is needed.
+	Runtime bool `json:"runtime"`
 }
 
 func newExperimentReport() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:     "report DIR",
 		Short:   "Make the plots and the page of a folder of results anew, from its rows",
 		Example: "  cleave experiment report results",
@@ -65,10 +84,15 @@ func newExperimentReport() *cobra.Command {
 			if err := results.WritePlots(args[0], p); err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), p.Report)
+			}
 			fmt.Fprintln(c.OutOrStdout(), filepath.Join(args[0], "report.html"))
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the report as one JSON object")
+	return c
 }
 
 // runCommand and remakeCommand are what makes the rows and the plots of a folder.
