@@ -167,6 +167,9 @@ type trio struct {
 	app   *quic.Endpoint // an application's
 }
 
+// probeMost spares the tests the megabytes that tell how fast loopback is.
+const probeMost = 128 << 10
+
 func newTrio(t *testing.T, configure func(*nodes.Config)) *trio {
 	t.Helper()
 	dir := t.TempDir()
@@ -192,7 +195,7 @@ func newTrio(t *testing.T, configure func(*nodes.Config)) *trio {
 		}
 		h.agent, err = nodes.New(cfg)
 		must(t, err)
-		h.endpoint, err = quic.Listen(quic.Config{Identity: id, Addr: "127.0.0.1:0", Handler: h.agent.Handle})
+		h.endpoint, err = quic.Listen(quic.Config{Identity: id, Addr: "127.0.0.1:0", Handler: h.agent.Handle, ProbeMost: probeMost})
 		must(t, err)
 		h.agent.Attach(h.endpoint)
 		c.hosts[m.ID] = h

@@ -40,6 +40,10 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Streams is the number of requests a peer may have open here: 256.
 	Streams int
+	// ProbeMost is the most that one transfer of a probe moves: 16 MiB, which
+	// is also the most allowed. A link that takes it in less than 120 ms has its
+	// rate told as a lower bound.
+	ProbeMost int
 	// Grace is how long the lesser one of two connections between the same
 	// hosts stays open after its last stream: 2 s.
 	Grace time.Duration
@@ -61,6 +65,12 @@ func (c Config) WithDefaults() (Config, error) {
 	}
 	if c.DialTimeout < 0 || c.IdleTimeout < 0 || c.Grace < 0 || c.Streams < 0 {
 		return fail("timeouts and Streams cannot be negative")
+	}
+	if c.ProbeMost == 0 {
+		c.ProbeMost = probeMost
+	}
+	if c.ProbeMost < probeStart || c.ProbeMost > probeMost {
+		return fail("ProbeMost %d: want %d to %d", c.ProbeMost, probeStart, probeMost)
 	}
 	if c.Version == 0 {
 		c.Version = transport.ProtocolVersion

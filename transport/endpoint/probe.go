@@ -162,7 +162,7 @@ func (c *conn) warmRound(ctx context.Context, d *[2]opening) error {
 		o.open = float64(t.window) > 1.8*inFlight || o.rounds > 3 && t.GoodputBps < 1.2*o.goodput
 		o.goodput = t.GoodputBps
 		o.window = 2 * float64(t.window) // by slow start, meanwhile
-		o.next = min(probeMost, int(t.window)*5/2)
+		o.next = min(c.e.cfg.ProbeMost, int(t.window)*5/2)
 	}
 	return nil
 }
@@ -177,7 +177,7 @@ func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 	}
 	for range measureRounds {
 		inFlight := goodput / 8 * c.s.Stats().MinRTT.Seconds()
-		n = min(probeMost, max(n, int(goodput/8*probeSpan.Seconds()*1.4), int(2*inFlight)))
+		n = min(c.e.cfg.ProbeMost, max(n, int(goodput/8*probeSpan.Seconds()*1.4), int(2*inFlight)))
 		var err error
 		if t, err = c.transfer(ctx, probe{Bytes: n, Down: down}); err != nil {
 			return err

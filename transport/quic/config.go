@@ -46,6 +46,10 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Streams is the number of requests a peer may have open here: 256.
 	Streams int
+	// ProbeMost is the most that one transfer of a probe moves: 16 MiB, which
+	// is also the most allowed. A link that takes it in less than 120 ms has its
+	// rate told as a lower bound.
+	ProbeMost int
 	// Grace is how long the lesser one of two connections between the same
 	// hosts stays open after its last stream: 2 s.
 	Grace time.Duration
@@ -64,6 +68,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Observe, c.Version, c.Streams = e.Observe, e.Version, e.Streams
 	c.DialTimeout, c.IdleTimeout, c.Grace = e.DialTimeout, e.IdleTimeout, e.Grace
+	c.ProbeMost = e.ProbeMost
 	return c, nil
 }
 
@@ -72,6 +77,6 @@ func (c Config) endpoint(addr string) endpoint.Config {
 	return endpoint.Config{
 		ID: c.Identity.ID, Role: c.Identity.Role, Addr: addr, Handler: c.Handler, Datagram: c.Datagram, Observe: c.Observe,
 		Version: c.Version, Build: c.Build, Limits: c.Limits,
-		DialTimeout: c.DialTimeout, IdleTimeout: c.IdleTimeout, Streams: c.Streams, Grace: c.Grace,
+		DialTimeout: c.DialTimeout, IdleTimeout: c.IdleTimeout, Streams: c.Streams, Grace: c.Grace, ProbeMost: c.ProbeMost,
 	}
 }
