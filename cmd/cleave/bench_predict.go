@@ -30,12 +30,12 @@ func experimentPredict() experiment {
 			flags.StringSliceVar(&f.networks, "network", nil, "only these links, --network 100Mbps/5ms for example (default: all)")
 			flags.IntVar(&f.plans, "plans", 22, "split plans per cell, --plans 5 for example")
 			flags.StringVar(&f.store, "store", "", "folder of models (default: cleave/models in the user's cache folder)")
-			return func(ctx context.Context, b *benchRun) (outcome, error) { return f.measure(ctx, b) }
+			return f.measure
 		},
 	}
 }
 
-func (f predictFlags) measure(ctx context.Context, b *benchRun) (outcome, error) {
+func (f *predictFlags) measure(ctx context.Context, b *benchRun) (outcome, error) {
 	var none outcome
 	if f.plans < 1 {
 		return none, usagef("--plans %d: want 1 or more", f.plans)
