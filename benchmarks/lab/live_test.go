@@ -171,7 +171,7 @@ func TestRefusedChanges(t *testing.T) {
 	// Nonsense on standard input costs a line of log and nothing else.
 	var log strings.Builder
 	l.agents["edge"].tail.next = &log
-	if _, err := l.agents["edge"].stdin.Write([]byte("links!\n{\"links\":[{\"to\":\"moon\",\"mbps\":1,\"delay\":\"1ms\"}]}\n")); err != nil {
+	if _, err := l.agents["edge"].stdin.Write([]byte("links!\n{\"links\":[{\"to\":\"moon\",\"rate\":\"1Mbps\",\"delay\":\"1ms\"}]}\n")); err != nil {
 		t.Fatal(err)
 	}
 	l.agents["edge"].owed++
