@@ -100,3 +100,15 @@ func (a *Agent) Profiled(id scheduler.StreamID, host partition.HostID) time.Dura
 func (a *Agent) Sources(digest models.Digest, given ...partition.HostID) []partition.HostID {
 	return a.sources(digest, given)
 }
+
+// Hear tells the scheduler something, behind the back of what the agent has
+// measured itself.
+func (a *Agent) Hear(e scheduler.Event) { a.steering.step(e) }
+
+// Resurvey measures a stream anew as for a newcomer or a corrected profile.
+func (a *Agent) Resurvey(id scheduler.StreamID) {
+	a.steering.mu.Lock()
+	st := a.steering.streams[id]
+	a.steering.mu.Unlock()
+	a.steering.renew(st)
+}

@@ -167,8 +167,8 @@ type trio struct {
 	app   *quic.Endpoint // an application's
 }
 
-// probeMost spares the tests the megabytes that tell how fast loopback is.
-const probeMost = 128 << 10
+// probeMost spares the tests most of the megabytes that tell how fast loopback is.
+const probeMost = 4 << 20
 
 func newTrio(t *testing.T, configure func(*nodes.Config)) *trio {
 	t.Helper()

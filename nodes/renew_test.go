@@ -146,3 +146,21 @@ func awaitHosts(t *testing.T, a *nodes.Agent, hosts ...partition.HostID) {
 		}
 	}
 }
+
+// TestSurveyTellsNoOldLinks: a running stream that is measured anew keeps what
+// the scheduler has concluded of its links since they were measured.
+func TestSurveyTellsNoOldLinks(t *testing.T) {
+	c := newTrio(t, nil)
+	open(t, c)
+	device := c.hosts["device"].agent
+	slow := partition.Link{Rate: 1e5, Latency: 70 * time.Millisecond}
+	device.Hear(scheduler.LinkMeasured{From: "device", To: "cloud", Out: slow, In: slow})
+	device.Resurvey("s")
+	st, err := device.Stream("s")
+	must(t, err)
+	for _, cand := range st.Candidates {
+		if cand.Name == "cloud:0-4" && cand.Predicted < 100*time.Millisecond {
+			t.Errorf("%s is predicted to take %v over a link of 140 ms", cand.Name, cand.Predicted)
+		}
+	}
+}

@@ -69,8 +69,8 @@ func (c Config) WithDefaults() (Config, error) {
 	if c.ProbeMost == 0 {
 		c.ProbeMost = probeMost
 	}
-	if c.ProbeMost < probeStart || c.ProbeMost > probeMost {
-		return fail("ProbeMost %d: want %d to %d", c.ProbeMost, probeStart, probeMost)
+	if c.ProbeMost < 1<<20 || c.ProbeMost > probeMost {
+		return fail("ProbeMost %d: want %d to %d", c.ProbeMost, 1<<20, probeMost)
 	}
 	if c.Version == 0 {
 		c.Version = transport.ProtocolVersion
