@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/cleaveml/cleave/benchmarks/fidelity"
-	"github.com/cleaveml/cleave/benchmarks/lab"
 	"github.com/cleaveml/cleave/benchmarks/predict"
 	"github.com/cleaveml/cleave/nodes/ort"
 )
@@ -45,44 +43,19 @@ func (f *fidelityFlags) measure(ctx context.Context, b *benchRun) (outcome, erro
 	if f.record != "" && len(f.models) != 1 {
 		return none, usagef("--record is for one model; name it with --model mobilenet_v2 for example")
 	}
-	networks, err := chooseNetworks(f.networks)
+	g, err := prepareGround(ctx, b, f.models, f.networks, f.store)
 	if err != nil {
 		return none, err
 	}
-	rt, err := openRuntime(1)
-	if err != nil {
-		return none, err
-	}
-	defer rt.Close()
-	store, err := openStore(f.store)
-	if err != nil {
-		return none, err
-	}
-	cfg := fidelity.Config{Networks: networks, Slowdown: 16, Samples: f.samples, Seed: b.Seed, Step: b.Step, Journal: b.Journal}
-	for _, name := range f.models {
-		s, err := benchSubject(ctx, rt, store, name, b.Step)
-		if err != nil {
-			return none, err
-		}
-		cfg.Subjects = append(cfg.Subjects, s)
-	}
-	dir, remove, err := tempDir("cleave-bench-")
-	if err != nil {
-		return none, err
-	}
-	defer remove()
-	program, err := selfPath()
-	if err != nil {
-		return none, err
-	}
-	cfg.Lab = lab.Config{Program: program, Dir: dir, Store: store.Dir(), Log: os.Stderr}
+	defer g.close()
+	cfg := fidelity.Config{Networks: g.networks, Subjects: g.subjects, Lab: g.lab, Slowdown: 16, Samples: f.samples, Seed: b.Seed, Step: b.Step, Journal: b.Journal}
 	if f.record != "" {
-		measured := fmt.Sprintf("%s, ONNX Runtime %s, %s; device ×16, edge ×2, cloud ×1", time.Now().UTC().Format(time.DateOnly), rt.Version(), ort.CPUFeatures())
+		measured := fmt.Sprintf("%s, ONNX Runtime %s, %s; device ×16, edge ×2, cloud ×1", time.Now().UTC().Format(time.DateOnly), g.runtime.Version(), ort.CPUFeatures())
 		return none, fidelity.Record(ctx, cfg, f.record, measured)
 	}
 	rows, err := fidelity.Run(ctx, cfg)
 	if err != nil {
 		return none, err
 	}
-	return outcome{fidelity.Figures(rows), rowsOf(rows), "ONNX Runtime " + rt.Version()}, nil
+	return outcome{fidelity.Figures(rows), rowsOf(rows), "ONNX Runtime " + g.runtime.Version()}, nil
 }

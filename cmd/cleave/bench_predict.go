@@ -40,42 +40,69 @@ func (f *predictFlags) measure(ctx context.Context, b *benchRun) (outcome, error
 	if f.plans < 1 {
 		return none, usagef("--plans %d: want 1 or more", f.plans)
 	}
-	networks, err := chooseNetworks(f.networks)
+	g, err := prepareGround(ctx, b, f.models, f.networks, f.store)
 	if err != nil {
 		return none, err
 	}
-	rt, err := openRuntime(1)
-	if err != nil {
-		return none, err
-	}
-	defer rt.Close()
-	store, err := openStore(f.store)
-	if err != nil {
-		return none, err
-	}
-	cfg := predict.Config{Networks: networks, Slowdown: 16, Plans: f.plans, Runs: 3, Finals: 7, Step: b.Step, Journal: b.Journal}
-	for _, name := range f.models {
-		s, err := benchSubject(ctx, rt, store, name, b.Step)
-		if err != nil {
-			return none, err
-		}
-		cfg.Subjects = append(cfg.Subjects, s)
-	}
-	dir, remove, err := tempDir("cleave-bench-")
-	if err != nil {
-		return none, err
-	}
-	defer remove()
-	program, err := selfPath()
-	if err != nil {
-		return none, err
-	}
-	cfg.Lab = lab.Config{Program: program, Dir: dir, Store: store.Dir(), Log: os.Stderr}
+	defer g.close()
+	cfg := predict.Config{Networks: g.networks, Subjects: g.subjects, Lab: g.lab, Slowdown: 16, Plans: f.plans, Runs: 3, Finals: 7, Step: b.Step, Journal: b.Journal}
 	rows, err := predict.Run(ctx, cfg)
 	if err != nil {
 		return none, err
 	}
-	return outcome{predict.Figures(rows), rowsOf(rows), "ONNX Runtime " + rt.Version()}, nil
+	return outcome{predict.Figures(rows), rowsOf(rows), "ONNX Runtime " + g.runtime.Version()}, nil
+}
+
+// ground is what an experiment on real agents stands on. Close it.
+type ground struct {
+	networks []predict.Network
+	subjects []predict.Subject
+	lab      lab.Config // without hosts and links
+	runtime  *ort.Runtime
+	remove   func()
+}
+
+// prepareGround builds the models and makes a folder for the agents.
+func prepareGround(ctx context.Context, b *benchRun, names, networks []string, dir string) (_ *ground, err error) {
+	g := &ground{remove: func() {}}
+	if g.networks, err = chooseNetworks(networks); err != nil {
+		return nil, err
+	}
+	if g.runtime, err = openRuntime(1); err != nil {
+		return nil, err
+	}
+	if err = g.prepare(ctx, b, names, dir); err != nil {
+		g.close()
+		return nil, err
+	}
+	return g, nil
+}
+
+func (g *ground) prepare(ctx context.Context, b *benchRun, names []string, dir string) error {
+	store, err := openStore(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		s, err := benchSubject(ctx, g.runtime, store, name, b.Step)
+		if err != nil {
+			return err
+		}
+		g.subjects = append(g.subjects, s)
+	}
+	work, remove, err := tempDir("cleave-bench-")
+	if err != nil {
+		return err
+	}
+	g.remove = remove
+	program, err := selfPath()
+	g.lab = lab.Config{Program: program, Dir: work, Store: store.Dir(), Log: os.Stderr}
+	return err
+}
+
+func (g *ground) close() {
+	g.remove()
+	g.runtime.Close()
 }
 
 func chooseNetworks(names []string) ([]predict.Network, error) {
