@@ -87,7 +87,7 @@ func (a *Agent) otherModel(open *stream, model models.Digest) error {
 // survey measures what is not known, computes the stream's candidates and
 // returns what the scheduler has to hear before it is told of these.
 func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report func(progress)) ([]scheduler.Event, error) {
-	began, known := time.Now(), a.steering.surveyed(st.id)
+	known := a.steering.surveyed(st.id)
 	profiles, lost := a.gatherProfiles(ctx, st.g, st.input, st.survey(refresh), report)
 	if err := lost[a.cfg.ID]; err != nil {
 		return nil, err
@@ -126,8 +126,10 @@ func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report fun
 	}
 	for i := range hosts {
 		for k := i + 1; k < len(hosts); k++ {
-			// A running stream has heard of the rest, and of what became of it since.
-			if links[i][k].Rate > 0 && links[k][i].Rate > 0 && (!known[hosts[i].ID] || !known[hosts[k].ID] || a.linkSince(hosts[i].ID, hosts[k].ID, began)) {
+			// A running stream has heard of the links between hosts that it knows, and
+			// of what became of them while all this was measured.
+			old := !refresh && known[hosts[i].ID] && known[hosts[k].ID]
+			if links[i][k].Rate > 0 && links[k][i].Rate > 0 && !old {
 				events = append(events, scheduler.LinkMeasured{From: hosts[i].ID, To: hosts[k].ID, Out: links[i][k], In: links[k][i]})
 			}
 		}
@@ -146,13 +148,6 @@ func (s *steering) surveyed(id scheduler.StreamID) map[partition.HostID]bool {
 		}
 	}
 	return hosts
-}
-
-// linkSince reports whether the link between two hosts was measured since a time.
-func (a *Agent) linkSince(x, y partition.HostID, since time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return !a.links[linkKey{x, y}].at.Before(since) || !a.links[linkKey{y, x}].at.Before(since)
 }
 
 // candidates computes the plans that are best somewhere among the states that
