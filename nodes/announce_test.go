@@ -41,13 +41,15 @@ func TestPullGoesOnElsewhere(t *testing.T) {
 }
 
 // TestCorrectedProfileReachesOrigins: an origin whose stream runs on a host
-// takes up the profile that the host says has changed.
+// takes up the profile that the host says has changed, and times nothing again
+// for it while requests flow.
 func TestCorrectedProfileReachesOrigins(t *testing.T) {
 	c := newTrio(t, nil)
 	open(t, c)
 	device := c.hosts["device"].agent
 	before := c.hosts["edge"].agent.Announcement()
 	device.Announced("edge", before)
+	timed, was := device.Timed("s"), device.Profiled("s", "edge")
 	p := c.hosts["edge"].agent.Correct(c.g.Digest, 3)
 	after := c.hosts["edge"].agent.Announcement()
 	if after.Profiles == before.Profiles {
@@ -57,13 +59,26 @@ func TestCorrectedProfileReachesOrigins(t *testing.T) {
 	for t.Context().Err() == nil {
 		changed := device.Changed()
 		if whole := device.Profiled("s", "edge"); whole == p.Whole {
-			return
+			break
 		}
 		select {
 		case <-changed:
 		case <-time.After(20 * time.Second):
 			t.Fatalf("the stream goes by %v, want %v", device.Profiled("s", "edge"), p.Whole)
 		}
+	}
+	kept := map[partition.HostID]int{}
+	for segment, d := range device.Timed("s") {
+		want, known := timed[segment]
+		if segment.Host == "edge" {
+			want = time.Duration(float64(want) * float64(p.Whole) / float64(was))
+		}
+		if kept[segment.Host]++; known && d != want {
+			t.Errorf("%s of %s takes %v now, want %v", segment.Ops, segment.Host, d, want)
+		}
+	}
+	if kept["device"] == 0 || kept["edge"] == 0 {
+		t.Errorf("segments that are still planned with: %v", kept)
 	}
 }
 

@@ -3,6 +3,7 @@ package nodes
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"time"
 
 	"github.com/cleaveml/cleave/models"
@@ -93,7 +94,14 @@ func (a *Agent) Correct(model models.Digest, factor float64) Profile {
 func (a *Agent) Profiled(id scheduler.StreamID, host partition.HostID) time.Duration {
 	a.steering.mu.Lock()
 	defer a.steering.mu.Unlock()
-	return a.steering.streams[id].profiled[host]
+	return a.steering.streams[id].profiled[host].whole
+}
+
+// Timed is what the segments of a stream's plans take.
+func (a *Agent) Timed(id scheduler.StreamID) map[partition.Segment]time.Duration {
+	a.steering.mu.Lock()
+	defer a.steering.mu.Unlock()
+	return maps.Clone(a.steering.streams[id].timed)
 }
 
 // Sources is sources.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,16 +111,13 @@ func (a *Agent) survey(ctx context.Context, st *stream, refresh bool, report fun
 	if err != nil {
 		return nil, a.failed("open stream", err)
 	}
-	plans, err := a.candidates(ctx, st, p, report)
+	plans, err := a.candidates(ctx, st, p, st.stillTrue(profiles), report)
 	if err != nil {
 		return nil, err
 	}
 	st.candidates = scheduler.Candidates(plans, RawValues(st.g))
 	st.fixed = fixedPlans(p)
-	st.profiled = map[partition.HostID]time.Duration{}
-	for _, pr := range profiles {
-		st.profiled[pr.Host] = pr.Whole
-	}
+	st.profiled = plannedWith(profiles)
 	var events []scheduler.Event
 	for _, h := range hosts {
 		events = append(events, scheduler.Joined{Host: h.ID, Tier: h.Tier})
@@ -152,8 +150,9 @@ func (s *steering) surveyed(id scheduler.StreamID) map[partition.HostID]bool {
 
 // candidates computes the plans that are best somewhere among the states that
 // the links may take, with and without raw-stays-on-device, and has their very
-// segments timed. The first runs everything on this host.
-func (a *Agent) candidates(ctx context.Context, st *stream, p partition.Problem, report func(progress)) ([]partition.Plan, error) {
+// segments timed, but for those whose times are known. The first runs everything
+// on this host.
+func (a *Agent) candidates(ctx context.Context, st *stream, p partition.Problem, known earlier, report func(progress)) ([]partition.Plan, error) {
 	if err := partition.Validate(p); err != nil {
 		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Invalid, Err: err}
 	}
@@ -161,8 +160,13 @@ func (a *Agent) candidates(ctx context.Context, st *stream, p partition.Problem,
 	if err != nil {
 		return nil, &Error{Op: "open stream", Node: a.cfg.ID, Kind: Unavailable, Err: err}
 	}
+	for _, plan := range known.plans { // a correction may be noise: requests flow by these, and they may be best again
+		if len(plans) < 2*candidatesKept && !slices.ContainsFunc(plans, plan.Equal) {
+			plans = append(plans, plan)
+		}
+	}
 	report(progress{Host: a.cfg.ID, What: fmt.Sprintf("segments of %d plans", len(plans))})
-	if err := a.timePlans(ctx, st.g, p, plans, st.request.Runs); err != nil {
+	if st.timed, err = a.timePlans(ctx, st.g, p, plans, st.request.Runs, known.timed); err != nil {
 		return nil, err
 	}
 	for i := range plans {

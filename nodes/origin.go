@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -158,7 +159,7 @@ func (a *Agent) choose(ctx context.Context, g *models.Graph, p partition.Problem
 		}
 	}
 	report(progress{Host: a.cfg.ID, What: fmt.Sprintf("segments of the %d best plans", len(list))})
-	if err := a.timePlans(ctx, g, p, list, r.Runs); err != nil {
+	if _, err := a.timePlans(ctx, g, p, list, r.Runs, nil); err != nil {
 		return err
 	}
 	for i, plan := range list {
@@ -219,38 +220,42 @@ func reevaluate(p partition.Problem, plan partition.Plan) (partition.Plan, error
 
 // timePlans has every segment of the plans timed by its host, those that were
 // timed before too, so that what is compared was measured side by side; the
-// times replace the problem's. runs is as in ProfileOptions.
-func (a *Agent) timePlans(ctx context.Context, g *models.Graph, p partition.Problem, plans []partition.Plan, runs int) error {
+// times, which it returns, replace the problem's. Those that are known are taken
+// as they are. runs is as in ProfileOptions.
+func (a *Agent) timePlans(ctx context.Context, g *models.Graph, p partition.Problem, plans []partition.Plan, runs int, known segmentTimes) (segmentTimes, error) {
 	opts, err := ProfileOptions{Runs: runs}.withDefaults()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	missing := map[partition.HostID][][]Span{}
-	asked := map[partition.Segment]bool{}
+	out := segmentTimes{}
 	for _, plan := range plans {
 		for _, st := range plan.Stages {
 			key := partition.Segment{Host: st.Host, Ops: partition.SetKey(st.Ops)}
-			if asked[key] || len(st.Ops) == 0 {
+			if _, asked := out[key]; asked || len(st.Ops) == 0 {
 				continue
 			}
-			asked[key] = true
-			missing[st.Host] = append(missing[st.Host], spans(st.Ops))
+			d, ok := known[key]
+			if out[key] = d; !ok {
+				missing[st.Host] = append(missing[st.Host], spans(st.Ops))
+			}
 		}
 	}
 	for host, segments := range missing {
 		times, err := a.askTimes(ctx, host, timeRequest{Model: g.Digest, Segments: segments, Runs: opts.Runs})
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for i, s := range segments {
 			ops, err := opsOf(s, g)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			p.Timed[partition.Segment{Host: host, Ops: opsKey(ops)}] = times[i]
+			out[partition.Segment{Host: host, Ops: opsKey(ops)}] = times[i]
 		}
 	}
-	return nil
+	maps.Copy(p.Timed, out)
+	return out, nil
 }
 
 func (a *Agent) askTimes(ctx context.Context, host partition.HostID, r timeRequest) ([]time.Duration, error) {

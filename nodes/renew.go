@@ -92,7 +92,7 @@ func (s *steering) renew(st *stream) {
 	ctx, cancel := context.WithTimeout(s.ctx, renewTimeout)
 	defer cancel()
 	s.mu.Lock()
-	next := &stream{id: st.id, g: st.g, request: st.request, input: st.input, renewing: true}
+	next := &stream{id: st.id, g: st.g, request: st.request, input: st.input, candidates: st.candidates, timed: st.timed, profiled: st.profiled, renewing: true}
 	lacking, outdated := s.lacking(st), s.outdated(st)
 	s.mu.Unlock()
 	err := s.a.meet(ctx, next, lacking)
@@ -142,13 +142,13 @@ func (st *stream) survey(refresh bool) PlanRequest {
 func (s *steering) takeUp(open, st *stream) []scheduler.Event {
 	var reset []scheduler.Event
 	for _, host := range slices.Sorted(maps.Keys(open.profiled)) {
-		if is, ok := st.profiled[host]; ok && differ(open.profiled[host], is) {
+		if is, ok := st.profiled[host]; ok && differ(open.profiled[host].whole, is.whole) {
 			s.loads.Forget(host)
 			reset = append(reset, scheduler.LoadChanged{Host: host, Factor: 1})
 		}
 	}
 	open.request, open.input = st.request, st.input
-	open.candidates, open.fixed, open.profiled, open.lost = st.candidates, st.fixed, st.profiled, st.lost
+	open.candidates, open.fixed, open.timed, open.profiled, open.lost = st.candidates, st.fixed, st.timed, st.profiled, st.lost
 	if st.renewing {
 		open.renewing = false
 	}

@@ -278,7 +278,7 @@ func (s *steering) describe(st *stream) StreamState {
 	}
 	out.Unheld = st.unheld(out.Current)
 	for _, h := range state.Hosts {
-		out.Hosts = append(out.Hosts, HostState{ID: h.ID, Tier: h.Tier, Alive: h.Alive, Whole: st.profiled[h.ID], Heavier: h.Factor})
+		out.Hosts = append(out.Hosts, HostState{ID: h.ID, Tier: h.Tier, Alive: h.Alive, Whole: st.profiled[h.ID].whole, Heavier: h.Factor})
 	}
 	out.Links = s.a.linkStates(state.Links)
 	return out

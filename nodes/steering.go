@@ -47,7 +47,8 @@ type stream struct {
 	switches   []SwitchRecord
 	unready    map[string]string // why a candidate could not be made ready
 	renewing   bool              // measured anew, for a host has come
-	profiled   map[partition.HostID]time.Duration
+	profiled   map[partition.HostID]planned
+	timed      segmentTimes // of its plans
 
 	use                                scheduler.Use
 	sent, answered, refused, fallbacks int
