@@ -3,6 +3,7 @@ module github.com/cleaveml/cleave
 go 1.26.0
 
 require (
+	github.com/gen2brain/jpegn v0.4.0
 	github.com/hashicorp/go-msgpack/v2 v2.1.5
 	github.com/hashicorp/memberlist v0.7.0
 	github.com/jedib0t/go-pretty/v6 v6.8.3

@@ -13,6 +13,8 @@ import (
 	"image/png"
 	"sync"
 
+	"github.com/gen2brain/jpegn"
+
 	"github.com/cleaveml/cleave/models"
 	"github.com/cleaveml/cleave/models/tensor"
 )
@@ -111,6 +113,8 @@ func decode(data []byte) (image.Image, error) {
 	dec := jpeg.Decode
 	if bytes.HasPrefix(data, pngMagic) {
 		dec = png.Decode
+	} else if img, ok := decodeFast(data); ok {
+		return img, nil
 	}
 	img, err := dec(bytes.NewReader(data))
 	if err != nil {
@@ -118,6 +122,28 @@ func decode(data []byte) (image.Image, error) {
 	}
 	return img, nil
 }
+
+// decodeFast decodes a JPEG with vector instructions, twice as fast as the
+// standard library. That has the last word on what is refused here, and on what
+// the two do not read alike.
+func decodeFast(data []byte) (img image.Image, ok bool) {
+	defer func() {
+		if recover() != nil { // the bytes come from anyone
+			img, ok = nil, false
+		}
+	}()
+	cfg, err := jpeg.DecodeConfig(bytes.NewReader(data))
+	if err != nil || !bytes.HasSuffix(bytes.TrimRight(data, "\x00"), endOfJPEG) {
+		return nil, false // cut short: not every decoder minds
+	}
+	if img, err = jpegn.Decode(bytes.NewReader(data)); err != nil {
+		return nil, false
+	}
+	return img, img.Bounds() == image.Rect(0, 0, cfg.Width, cfg.Height)
+}
+
+// endOfJPEG is the marker that ends an image.
+var endOfJPEG = []byte{0xff, 0xd9}
 
 // RGB writes an image's pixels to dst, row by row, three bytes each; dst holds
 // 3 × width × height bytes. Transparent pixels stand on white.

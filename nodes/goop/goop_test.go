@@ -105,6 +105,46 @@ func TestEveryChromaLayoutConvertsAsTheStandardLibraryDoes(t *testing.T) {
 	}
 }
 
+// TestFastDecoderAgreesWithTheStandardLibrary within the rounding of the inverse
+// transform, at sizes that do not fill their last blocks too.
+func TestFastDecoderAgreesWithTheStandardLibrary(t *testing.T) {
+	for _, size := range [][2]int{{640, 480}, {33, 17}, {8, 8}, {17, 5}} {
+		data, err := texture(size[0], size[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		fast, ok := decodeFast(data)
+		if !ok {
+			t.Fatalf("%v: not decoded", size)
+		}
+		slow, err := jpeg.Decode(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, want := make([]byte, 3*size[0]*size[1]), make([]byte, 3*size[0]*size[1])
+		RGB(got, fast)
+		RGB(want, slow)
+		for i := range got {
+			if d := int(got[i]) - int(want[i]); d < -4 || d > 4 {
+				t.Fatalf("%v: byte %d is %d, want %d", size, i, got[i], want[i])
+			}
+		}
+	}
+}
+
+// TestWhatTheFastDecoderLeaves is read by the standard library or refused.
+func TestWhatTheFastDecoderLeaves(t *testing.T) {
+	data, err := texture(16, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"nothing": nil, "half": data[:len(data)/2], "no end": data[:len(data)-2]} {
+		if _, ok := decodeFast(data); ok {
+			t.Errorf("%s: decoded", name)
+		}
+	}
+}
+
 func TestBadImagesAreRefused(t *testing.T) {
 	var buf bytes.Buffer
 	if err := jpeg.Encode(&buf, image.NewGray(image.Rect(0, 0, 64, 64)), nil); err != nil {
@@ -135,6 +175,11 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(buf.Bytes())
+	colours, err := texture(16, 16)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(colours)
 	f.Add([]byte("\x89PNG\r\n\x1a\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		w, h, err := Size(data)
