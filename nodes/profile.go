@@ -194,7 +194,7 @@ func (c *Compute) captureStage(ctx context.Context, st models.Stage, values Valu
 	return errors.Join(err, s.Close())
 }
 
-// timeSegment returns the median time of one segment's session.
+// timeSegment returns the typical time of one segment's session.
 func (c *Compute) timeSegment(ctx context.Context, g *models.Graph, ops []models.OpID, sample Values, runs int) (time.Duration, error) {
 	times, err := c.timeSegments(ctx, g, [][]models.OpID{ops}, sample, runs, func(int) {})
 	if err != nil {
@@ -203,7 +203,7 @@ func (c *Compute) timeSegment(ctx context.Context, g *models.Graph, ops []models
 	return times[0], nil
 }
 
-// timeSegments returns the median time of each segment's session, after one
+// timeSegments returns the typical time of each segment's session, after one
 // run to warm up. The sessions run in turns, so that a disturbance hits one
 // run of each rather than all runs of one; as many at once as the memory
 // budget holds. done is told how many are finished.
@@ -259,10 +259,30 @@ func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments []
 			}
 		}
 	}
-	for i := range all {
-		times[i] = median(all[i])
-	}
+	copy(times, typical(all))
 	return nil
+}
+
+// typical is what each of some segments takes that were timed in turns. A machine
+// that is shared has fast and slow seconds. Into which of them the median of a
+// few runs falls is chance, and the difference between plans is smaller; the
+// shortest of them is from a fast one nearly always. By how much the runs
+// exceed it is then the same for all segments: the median of that over all of
+// them.
+func typical(runs [][]time.Duration) []time.Duration {
+	out := make([]time.Duration, len(runs))
+	var over []float64
+	for i, times := range runs {
+		out[i] = slices.Min(times)
+		for _, d := range times {
+			over = append(over, float64(d)/float64(max(1, out[i])))
+		}
+	}
+	slices.Sort(over)
+	for i := range out {
+		out[i] = time.Duration(float64(out[i]) * over[len(over)/2])
+	}
+	return out
 }
 
 // timeOnce keeps requests off the session meanwhile.
@@ -272,12 +292,6 @@ func (c *Compute) timeOnce(ctx context.Context, l *Loaded, values Values) (time.
 	}
 	defer l.unlock()
 	return c.pace.Time(ctx, rest, func() error { return l.compute(ctx, values) })
-}
-
-func median(d []time.Duration) time.Duration {
-	s := slices.Clone(d)
-	slices.Sort(s)
-	return s[len(s)/2]
 }
 
 // opShares returns the op profile scaled to the whole network's time: the
