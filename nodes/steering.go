@@ -273,9 +273,24 @@ func (s *steering) sniff() {
 		s.mu.Lock()
 		if len(s.streams) > 0 && time.Since(s.sniffed[host]) > sniffPause {
 			s.sniffed[host] = time.Now()
-			s.start(func() { s.probe(scheduler.Probe{From: s.a.cfg.ID, To: host}) })
+			s.start(func() { s.follow(host) })
 		}
 		s.mu.Unlock()
+	}
+}
+
+// follow probes a link whose round trips have changed. Where they are explained
+// by that, the next change is followed at once; else not before a pause.
+func (s *steering) follow(host partition.HostID) {
+	s.probe(scheduler.Probe{From: s.a.cfg.ID, To: host})
+	s.a.mu.Lock()
+	m := s.a.links[linkKey{s.a.cfg.ID, host}]
+	s.a.mu.Unlock()
+	explained := !scheduler.Moved(m.Out.Latency+m.In.Latency, s.a.net.Links()[host].Out.RTT)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sniffed[host] = time.Now(); explained {
+		delete(s.sniffed, host)
 	}
 }
 

@@ -187,7 +187,9 @@ func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 			t.LowerBound = false
 			break
 		}
-		if took > probeLongest {
+		// On a slow link the queue that the transfer left behind says the same, and
+		// another would stand in the way of requests as long again.
+		if took > probeLongest || took > 2*probeSpan && t.queued && !t.LowerBound {
 			break
 		}
 		goodput = t.GoodputBps
