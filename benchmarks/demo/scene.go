@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cleaveml/cleave/benchmarks"
 	"github.com/cleaveml/cleave/benchmarks/lab"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/nodes"
@@ -365,24 +366,20 @@ func (p *scenePlay) adopt(ctx context.Context, f *fixed) error {
 }
 
 // rounds sends every frame under every strategy, interleaved, after one round
-// that does not count.
+// that does not count. A strategy must not always have the same one before it:
+// how long the device has rested then shows in what it takes.
 func (p *scenePlay) rounds(ctx context.Context) error {
-	for n := -1; n < p.Rounds; n++ {
+	rows := slices.DeleteFunc(slices.Clone(p.rows), func(row *Row) bool { return row.Infeasible != "" })
+	turns := benchmarks.Turns{Rounds: p.Rounds, WarmUp: 1, Seed: 1}
+	_, err := benchmarks.Interleave(ctx, turns, len(rows), func(arm, n int) (struct{}, error) {
 		p.Step("scene %s: frame %d of %d", p.scene.Name, n+1, p.Rounds)
-		for _, row := range p.rows {
-			if row.Infeasible != "" {
-				continue
-			}
-			if err := pause(ctx, gap); err != nil {
-				return err
-			}
-			if err := p.request(ctx, row, max(0, n), n < 0); err != nil {
-				return err
-			}
+		if err := pause(ctx, gap); err != nil {
+			return struct{}{}, err
 		}
-	}
+		return struct{}{}, p.request(ctx, rows[arm], max(0, n), n < 0)
+	})
 	p.Step("")
-	return nil
+	return err
 }
 
 // finish adds the scene up.
