@@ -61,7 +61,7 @@ type Encoding struct {
 
 // ProfileOptions bound the effort of a profile. Zero means the default.
 type ProfileOptions struct {
-	// Runs of each timed session, of which the median counts; 0 means 5.
+	// Runs of each timed session; 0 means 5.
 	Runs int
 	// Cuts at which real sessions in front and behind are timed; 0 means 12.
 	Cuts int
@@ -208,7 +208,7 @@ func (c *Compute) timeSegment(ctx context.Context, g *models.Graph, ops []models
 // run of each rather than all runs of one; as many at once as the memory
 // budget holds. done is told how many are finished.
 func (c *Compute) timeSegments(ctx context.Context, g *models.Graph, segments [][]models.OpID, sample Values, runs int, done func(int)) ([]time.Duration, error) {
-	times := make([]time.Duration, len(segments))
+	var all [][]time.Duration
 	for from := 0; from < len(segments); {
 		to := from
 		var held tensor.Bytes
@@ -216,20 +216,22 @@ func (c *Compute) timeSegments(ctx context.Context, g *models.Graph, segments []
 			held += sessionSize(g, segments[to])
 			to++
 		}
-		if err := c.timeTogether(ctx, g, segments[from:to], sample, runs, times[from:to]); err != nil {
+		times, err := c.timeTogether(ctx, g, segments[from:to], sample, runs)
+		if err != nil {
 			return nil, err
 		}
+		all = append(all, times...)
 		from = to
 		done(to)
 	}
-	return times, nil
+	return typical(all), nil
 }
 
 // rest is how long the host waits before a timed run, about as long as between
 // the frames of a camera.
 const rest = 40 * time.Millisecond
 
-func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments [][]models.OpID, sample Values, runs int, times []time.Duration) error {
+func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments [][]models.OpID, sample Values, runs int) ([][]time.Duration, error) {
 	all := make([][]time.Duration, len(segments))
 	var loaded []*Loaded
 	defer func() {
@@ -240,7 +242,7 @@ func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments []
 	for _, ops := range segments {
 		l, err := c.Load(ctx, g, ops)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		loaded = append(loaded, l)
 	}
@@ -252,15 +254,14 @@ func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments []
 			}
 			d, err := c.timeOnce(ctx, l, values)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if round > 0 {
 				all[i] = append(all[i], d)
 			}
 		}
 	}
-	copy(times, typical(all))
-	return nil
+	return all, nil
 }
 
 // typical is what each of some segments takes that were timed in turns. A machine

@@ -50,7 +50,7 @@ their place. --stand-in measures both ways and says how far they agree.`,
 	f.register(c)
 	f.registerImage(c)
 	f.registerThreads(c)
-	c.Flags().IntVar(&runs, "runs", 5, "runs of each session, of which the median counts")
+	c.Flags().IntVar(&runs, "runs", 5, "runs of each session")
 	c.Flags().IntVar(&cuts, "cuts", 12, "cuts to measure")
 	c.Flags().BoolVar(&standIn, "stand-in", false, "compare with a profile that is taken without the weights")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the measurements as JSON")
