@@ -113,7 +113,7 @@ func runDemo(c *cobra.Command, f demoFlags) (err error) {
 	cfg := demo.Config{
 		Entry: job.entry, Graph: g, Frame: job.frame, Uncut: job.uncut, Scenes: scenes, Rounds: f.rounds, Budget: 20 * time.Second,
 		Lab:    lab.Config{Program: program, Dir: dir, Store: job.store.Dir(), Log: logs},
-		Codecs: f.codecs(job.entry.Pipeline), Runs: 9, Cuts: 8, Patience: 3 * time.Second,
+		Codecs: f.codecs(job.entry.Pipeline), Runs: 7, Cuts: 8, Patience: 3 * time.Second,
 		Say:  func(format string, args ...any) { show.Done(); say(format, args...) },
 		Step: func(format string, args ...any) { show.Step(format, args...) },
 	}
