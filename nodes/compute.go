@@ -28,6 +28,9 @@ type Compute struct {
 	loaded map[segmentKey]*list.Element // of *Loaded
 	recent *list.List                   // most recent first
 	held   tensor.Bytes
+	closed bool
+
+	building sync.WaitGroup // lanes of segments
 }
 
 type segmentKey struct {
@@ -50,20 +53,22 @@ func NewCompute(engine Engine, pace *Pace, budget tensor.Bytes) *Compute {
 // Pace is the host's compute capacity.
 func (c *Compute) Pace() *Pace { return c.pace }
 
-// Loaded is a segment ready to run. Runs of one Loaded take turns.
+// Loaded is a segment ready to run, as often at the same time as the host has
+// compute slots.
 type Loaded struct {
 	Segment models.Segment
 	key     segmentKey
-	size    tensor.Bytes
 
-	ready    chan struct{} // closed when stages or err are set
-	stages   []models.Stage
-	sessions []Session
-	err      error
+	ready  chan struct{} // closed when stages or err are set
+	stages []models.Stage
+	err    error
+	idle   chan *lane
 
-	run  chan struct{} // holds a token while a run is under way
-	runs int           // of requests, while one is under way
-	uses int           // guarded by Compute.mu; a Loaded in use is not evicted
+	// Guarded by Compute.mu.
+	size     tensor.Bytes // of a lane
+	lanes    int          // the idle ones and those in use
+	underway int          // more that are being built
+	uses     int          // a Loaded in use is not evicted
 }
 
 // Load returns the segment of ops, building its sessions if this host has not.
@@ -78,7 +83,7 @@ func (c *Compute) Load(ctx context.Context, g *models.Graph, ops []models.OpID) 
 		c.mu.Unlock()
 		return c.await(ctx, l)
 	}
-	l := &Loaded{key: key, ready: make(chan struct{}), run: make(chan struct{}, 1), uses: 1}
+	l := &Loaded{key: key, ready: make(chan struct{}), idle: make(chan *lane, c.pace.Slots()), uses: 1}
 	c.loaded[key] = c.recent.PushFront(l)
 	c.mu.Unlock()
 
@@ -86,10 +91,6 @@ func (c *Compute) Load(ctx context.Context, g *models.Graph, ops []models.OpID) 
 	l.err = c.build(context.WithoutCancel(ctx), l, g, ops)
 	close(l.ready)
 	if l.err == nil {
-		c.mu.Lock()
-		l.size = sessionSize(g, l.Segment.Ops) + l.Segment.PeakActivations()
-		c.held += l.size
-		c.mu.Unlock()
 		c.evict()
 	}
 	return c.await(ctx, l)
@@ -126,23 +127,16 @@ func (c *Compute) build(ctx context.Context, l *Loaded, g *models.Graph, ops []m
 	if l.stages, err = l.Segment.Stages(); err != nil {
 		return err
 	}
-	for _, st := range l.stages {
-		s, err := c.engine.Load(ctx, st)
-		if err != nil {
-			return errors.Join(fmt.Errorf("load segment %s of %s: %w", l.key.ops, g.Name, err), l.close())
-		}
-		l.sessions = append(l.sessions, s)
+	n, err := c.newLane(ctx, l)
+	if err != nil {
+		return fmt.Errorf("load segment %s of %s: %w", l.key.ops, g.Name, err)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.size, l.lanes = sessionSize(g, l.Segment.Ops)+l.Segment.PeakActivations(), 1
+	c.held += l.size
+	l.give(n)
 	return nil
-}
-
-func (l *Loaded) close() error {
-	var errs []error
-	for _, s := range l.sessions {
-		errs = append(errs, s.Close())
-	}
-	l.sessions = nil
-	return errors.Join(errs...)
 }
 
 // Release gives a Loaded back.
@@ -162,12 +156,12 @@ func (c *Compute) evict() {
 		l := e.Value.(*Loaded)
 		older := e
 		e = e.Prev()
-		if l.uses > 0 || l.size == 0 {
+		if l.uses > 0 || l.lanes == 0 {
 			continue
 		}
 		c.recent.Remove(older)
 		delete(c.loaded, l.key)
-		c.held -= l.size
+		c.held -= l.memory()
 		closing = append(closing, l)
 	}
 	c.mu.Unlock()
@@ -185,7 +179,7 @@ func (c *Compute) forget(model models.Digest) error {
 		if l := e.Value.(*Loaded); key.model == model && l.uses == 0 {
 			c.recent.Remove(e)
 			delete(c.loaded, key)
-			c.held -= l.size
+			c.held -= l.memory()
 			errs = append(errs, l.close())
 		}
 	}
@@ -194,6 +188,10 @@ func (c *Compute) forget(model models.Digest) error {
 
 // Close frees every session. No run may be under way.
 func (c *Compute) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.building.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []error
@@ -212,59 +210,18 @@ func (c *Compute) Close() error {
 // domain work counts. Spent has these three phases.
 func (c *Compute) Run(ctx context.Context, l *Loaded, values Values, decode, encode func() error) (Spent, error) {
 	start := time.Now()
-	if err := l.lock(ctx); err != nil {
+	n, err := c.take(ctx, l)
+	if err != nil {
 		return Spent{Queue: time.Since(start)}, err
 	}
-	defer l.unlock()
+	defer l.give(n)
 	waited := time.Since(start)
-	s, err := c.pace.Do(ctx, decode, func() error { return l.compute(ctx, values) }, encode)
+	s, err := c.pace.Do(ctx, decode, func() error { return n.compute(ctx, l.Segment, values) }, encode)
 	s.Queue += waited
-	if l.runs++; err == nil && l.runs > firstRuns && c.ran != nil {
+	if n.runs++; err == nil && n.runs > firstRuns && c.ran != nil {
 		c.ran(l.key, s.Phases[1])
 	}
 	return s, err
-}
-
-// lock waits for the run before, or for ctx.
-func (l *Loaded) lock(ctx context.Context) error {
-	select {
-	case l.run <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (l *Loaded) unlock() { <-l.run }
-
-// compute runs the stages one after the other. Outputs that leave the segment
-// are copied; those between stages are not.
-func (l *Loaded) compute(ctx context.Context, values Values) error {
-	local := make(Values, 4)
-	for i, st := range l.stages {
-		inputs := make([]tensor.Tensor, len(st.Inputs))
-		for k, id := range st.Inputs {
-			t, ok := values[id]
-			if !ok {
-				t, ok = local[id]
-			}
-			if !ok {
-				return fmt.Errorf("segment %s: no value %q", l.key.ops, l.Segment.Graph.Values[id].Name)
-			}
-			inputs[k] = t
-		}
-		outputs, err := l.sessions[i].Run(ctx, inputs)
-		if err != nil {
-			return err
-		}
-		for k, id := range st.Outputs {
-			local[id] = outputs[k]
-		}
-	}
-	for _, id := range l.Segment.Outputs {
-		values[id] = local[id].Clone()
-	}
-	return nil
 }
 
 // opsKey names a set of ops; it is the solver's notation, so that a plan's

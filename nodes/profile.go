@@ -286,13 +286,14 @@ func typical(runs [][]time.Duration) []time.Duration {
 	return out
 }
 
-// timeOnce keeps requests off the session meanwhile.
+// timeOnce keeps requests off the sessions meanwhile.
 func (c *Compute) timeOnce(ctx context.Context, l *Loaded, values Values) (time.Duration, error) {
-	if err := l.lock(ctx); err != nil {
+	n, err := c.take(ctx, l)
+	if err != nil {
 		return 0, err
 	}
-	defer l.unlock()
-	return c.pace.Time(ctx, rest, func() error { return l.compute(ctx, values) })
+	defer l.give(n)
+	return c.pace.Time(ctx, rest, func() error { return n.compute(ctx, l.Segment, values) })
 }
 
 // opShares returns the op profile scaled to the whole network's time: the
