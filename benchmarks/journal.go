@@ -69,7 +69,7 @@ func (e *JournalError) Error() string {
 func (e *JournalError) Unwrap() error { return e.Err }
 
 // Begin creates a journal, in a folder that is made if there is none. There must
-// be no file of that name.
+// be no file of that name. Until Close it is this process's alone.
 func Begin(path string, h Header) (*Journal, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("begin a journal: %w", err)
@@ -78,12 +78,19 @@ func Begin(path string, h Header) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin a journal: %w", err)
 	}
-	j, err := begin(path, file, h)
+	j := (*Journal)(nil)
+	if err = lock(file); err == nil {
+		j, err = begin(path, file, h)
+	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close(), os.Remove(path))
 	}
 	return j, nil
 }
+
+// errInUse: two runs would measure the same rows, and each take back what the other
+// has written when the disk is full.
+var errInUse = errors.New("another process measures into it; wait for its end, or stop it first")
 
 func begin(path string, file journalFile, h Header) (*Journal, error) {
 	j := &Journal{path: path, file: file, kept: map[string]json.RawMessage{}, asked: map[string]bool{}}
@@ -96,24 +103,35 @@ func begin(path string, file journalFile, h Header) (*Journal, error) {
 
 // Resume opens the journal of a run that was interrupted, which must have been
 // begun with the same header; the time is not compared. A last line that was not
-// written to its end is dropped.
+// written to its end is dropped. Nobody else may have it open.
 func Resume(path string, h Header) (*Journal, error) {
-	was, j, err := read(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := was.match(h); err != nil {
-		return nil, &JournalError{"resume", path, len(j.kept), err}
-	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
-		return nil, &JournalError{"resume", path, len(j.kept), err}
+		return nil, fmt.Errorf("resume: %w", err)
 	}
-	if err := file.Truncate(j.size); err != nil {
-		return nil, errors.Join(&JournalError{"resume", path, len(j.kept), err}, file.Close())
+	j, err := resume(path, file, h)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return j, nil
+}
+
+// resume reads a journal once nobody else writes it.
+func resume(path string, file *os.File, h Header) (*Journal, error) {
+	if err := lock(file); err != nil {
+		return nil, &JournalError{"resume", path, 0, err}
+	}
+	was, j, err := read(path)
+	if err == nil {
+		if err = was.match(h); err == nil {
+			err = file.Truncate(j.size)
+		}
+		if err != nil {
+			err = &JournalError{"resume", path, len(j.kept), err}
+		}
 	}
 	j.file = file
-	return j, nil
+	return j, err
 }
 
 // read parses a journal's whole lines.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -44,7 +45,15 @@ func rows(t *testing.T, j *Journal, n int) (measured int) {
 	return measured
 }
 
-func resume(t *testing.T, path string, n, want int) {
+// killed ends a journal as the system does that of a process that dies.
+func killed(t *testing.T, j *Journal) {
+	t.Helper()
+	if err := j.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func goOn(t *testing.T, path string, n, want int) {
 	t.Helper()
 	j, err := Resume(path, header())
 	if err != nil {
@@ -63,9 +72,9 @@ func TestJournalKeepsRows(t *testing.T) {
 	if got := rows(t, j, 3); got != 3 {
 		t.Errorf("%d of 3 rows were measured", got)
 	}
-	// No Close: the process was killed.
-	resume(t, path, 5, 2)
-	resume(t, path, 5, 0)
+	killed(t, j)
+	goOn(t, path, 5, 2)
+	goOn(t, path, 5, 0)
 }
 
 // TestJournalDropsTheTruncatedLine cuts the file at every byte of its last row.
@@ -77,6 +86,7 @@ func TestJournalDropsTheTruncatedLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	killed(t, j)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +95,7 @@ func TestJournalDropsTheTruncatedLine(t *testing.T) {
 		if err := os.WriteFile(path, data[:size], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		resume(t, path, 2, 1)
+		goOn(t, path, 2, 1)
 		again, err := os.ReadFile(path)
 		if err != nil || string(again) != string(data) {
 			t.Fatalf("cut at %d, the file became\n%s%v", size, again, err)
@@ -94,7 +104,8 @@ func TestJournalDropsTheTruncatedLine(t *testing.T) {
 }
 
 func TestJournalRefusesAnotherConfig(t *testing.T) {
-	_, path := newJournal(t)
+	j, path := newJournal(t)
+	killed(t, j)
 	for want, change := range map[string]func(*Header){
 		"it is of the experiment self, not predict":     func(h *Header) { h.Bench = "predict" },
 		"it was begun by cleave v1, this is v2":         func(h *Header) { h.Commit = "v2" },
@@ -120,6 +131,7 @@ func TestJournalRefusesAnotherConfig(t *testing.T) {
 func TestJournalDamage(t *testing.T) {
 	j, path := newJournal(t)
 	rows(t, j, 2)
+	killed(t, j)
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +154,6 @@ func TestJournalDamage(t *testing.T) {
 
 func TestJournalKeys(t *testing.T) {
 	j, path := newJournal(t)
-	defer func() { _ = j.Close() }()
 	boom := errors.New("boom")
 	if _, err := Row(j, "a", func() (int, error) { return 0, boom }); !errors.Is(err, boom) {
 		t.Errorf("%v, want boom", err)
@@ -153,12 +164,14 @@ func TestJournalKeys(t *testing.T) {
 	if _, err := Row(j, "b", func() (any, error) { return func() {}, nil }); err == nil || !strings.Contains(err.Error(), "row b") {
 		t.Errorf("a row without a form: %v", err)
 	}
-	resume(t, path, 1, 1) // nothing of it was kept
+	killed(t, j)
+	goOn(t, path, 1, 1) // nothing of it was kept
 }
 
 func TestJournalTellsProgress(t *testing.T) {
 	j, path := newJournal(t)
 	rows(t, j, 2)
+	killed(t, j)
 	again, err := Resume(path, header())
 	if err != nil {
 		t.Fatal(err)
@@ -170,6 +183,27 @@ func TestJournalTellsProgress(t *testing.T) {
 	if len(told) != 3 || told[0] != (Progress{"row 0", 2, 0, 3}) || told[2] != (Progress{"row 2", 3, 1, 3}) {
 		t.Errorf("told %+v", told)
 	}
+}
+
+// TestJournalOfTwo: while one process measures into a journal no other one does,
+// and its rows stay.
+func TestJournalOfTwo(t *testing.T) {
+	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
+		t.Skip("files have no locks here")
+	}
+	j, path := newJournal(t)
+	rows(t, j, 2)
+	var refused *JournalError
+	if _, err := Resume(path, header()); !errors.As(err, &refused) || !errors.Is(err, errInUse) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("a second process resumes: %v", err)
+	}
+	if _, err := Row(j, "row 2", func() (journalRow, error) { return journalRow{"x", 2.0 / 3}, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	goOn(t, path, 3, 0)
 }
 
 func TestNoJournal(t *testing.T) {
@@ -224,7 +258,7 @@ func TestJournalOnAFullDisk(t *testing.T) {
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
-		resume(t, path, 3, 1)
+		goOn(t, path, 3, 1)
 	}
 }
 
