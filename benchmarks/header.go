@@ -21,8 +21,10 @@ type Header struct {
 	Machine string `json:"machine"` // Machine.Text
 	Seed    uint64 `json:"seed"`
 	// Config is every setting that rows depend on, by the name of its flag.
-	Config  map[string]string `json:"config"`
-	Digest  string            `json:"digest"` // of Config
+	Config map[string]string `json:"config"`
+	Digest string            `json:"digest"` // of Config
+	// Files are those that rows depend on, by how they are named: the SHA-256 of each.
+	Files   map[string]string `json:"files,omitempty"`
 	Started time.Time         `json:"started"`
 }
 
@@ -47,19 +49,28 @@ func (h Header) match(now Header) error {
 	case h.Seed != now.Seed:
 		return fmt.Errorf("it was begun with --seed %d, not %d", h.Seed, now.Seed)
 	case h.Digest == now.digest():
-		return nil
+		return h.sameFiles(now)
 	}
-	names := slices.Sorted(maps.Keys(h.Config))
-	for name := range maps.Keys(now.Config) {
-		if _, ok := h.Config[name]; !ok {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range either(h.Config, now.Config) {
 		if was, is := h.Config[name], now.Config[name]; was != is {
 			return fmt.Errorf("it was begun with --%s %s, not %s", name, cmp.Or(was, "unset"), cmp.Or(is, "unset"))
 		}
 	}
 	return fmt.Errorf("its configuration %v has not the digest %s", h.Config, h.Digest)
+}
+
+func (h Header) sameFiles(now Header) error {
+	for _, name := range either(h.Files, now.Files) {
+		if h.Files[name] != now.Files[name] {
+			return fmt.Errorf("%s has changed since it was begun", name)
+		}
+	}
+	return nil
+}
+
+// either are the keys that are in one of two maps, sorted.
+func either(a, b map[string]string) []string {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
+	slices.Sort(names)
+	return slices.Compact(names)
 }

@@ -17,7 +17,7 @@ type journalRow struct {
 }
 
 func header() Header {
-	return Header{Bench: "self", Commit: "v1", Seed: 7, Config: map[string]string{"rounds": "5", "network": "wifi"}}
+	return Header{Bench: "self", Commit: "v1", Seed: 7, Config: map[string]string{"rounds": "5", "network": "wifi"}, Files: map[string]string{"lte.csv": "a1"}}
 }
 
 func newJournal(t *testing.T) (*Journal, string) {
@@ -115,6 +115,8 @@ func TestJournalRefusesAnotherConfig(t *testing.T) {
 		"it was begun with --plans unset, not 3":        func(h *Header) { h.Config["plans"] = "3" },
 		"it was begun with --network wifi, not unset":   func(h *Header) { delete(h.Config, "network") },
 		"rows.jsonl: it was begun with --seed 7, not 9": func(h *Header) { h.Seed = 9 },
+		"lte.csv has changed since it was begun":        func(h *Header) { h.Files["lte.csv"] = "a2" },
+		"3g.csv has changed since it was begun":         func(h *Header) { h.Files["3g.csv"] = "a1" },
 	} {
 		h := header()
 		change(&h)

@@ -31,6 +31,8 @@ const Cleave = "cleave"
 type File struct {
 	Path string // where it was read; "" nowhere
 	Text []byte
+	// Inputs are the files that it names, as it names them.
+	Inputs []string
 
 	Name, About string
 	Engine      Engine

@@ -129,6 +129,7 @@ func (r *reader) model(f *File, at place) {
 	case r.files && err != nil:
 		r.fail(name, "%s", reason(err))
 	default:
+		r.inputs = append(r.inputs, m.Name)
 		m.Name = r.relative(m.Name)
 	}
 	if m.Profile == Recorded && m.Name != "mobilenet_v2" {
@@ -145,6 +146,7 @@ func (r *reader) profile(m *Model, at place) {
 	if m.Profile == Recorded || r.err != nil {
 		return
 	}
+	r.inputs = append(r.inputs, m.Profile)
 	m.Profile = r.relative(m.Profile)
 	if !r.files {
 		return

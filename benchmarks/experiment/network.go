@@ -175,6 +175,9 @@ func (r *reader) spec(d direction, rtt time.Duration) *link.Spec {
 			r.fail(at, "the link has rtt; give one of them")
 		}
 	}
+	if d.Trace != "" {
+		r.inputs = append(r.inputs, d.Trace)
+	}
 	var s link.Spec
 	err := d.Check()
 	if err == nil && r.files {

@@ -2,6 +2,8 @@ package experiment
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -62,14 +64,35 @@ func parse(path string, text []byte, files bool) (File, error) {
 	if r.err != nil {
 		return File{}, r.err
 	}
-	f.Path, f.Text = path, text
+	f.Path, f.Text, f.Inputs = path, text, r.inputs
 	return f, nil
+}
+
+// Digests are the SHA-256 of the files that the experiment names, as it names them:
+// with another one of these its rows are others.
+func (f File) Digests() (map[string]string, error) {
+	digests := map[string]string{}
+	r := reader{folder: filepath.Dir(f.Path)}
+	for _, name := range f.Inputs {
+		h := sha256.New()
+		file, err := os.Open(r.relative(name))
+		if err == nil {
+			_, err = io.Copy(h, file)
+			err = errors.Join(err, file.Close())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("experiment: %w", err)
+		}
+		digests[name] = hex.EncodeToString(h.Sum(nil))
+	}
+	return digests, nil
 }
 
 // reader walks the nodes of a file and keeps the first thing that is wrong.
 type reader struct {
 	path, folder string
 	files        bool // look at the files that are named
+	inputs       []string
 	err          error
 }
 

@@ -166,6 +166,44 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// TestDigests are of all files that an experiment names, and only of these.
+func TestDigests(t *testing.T) {
+	folder := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("net.onnx", "x")
+	write("a.csv", "0,1\n1,1\n")
+	write("x.yaml", strings.NewReplacer("[mobilenet_v2]", "[mobilenet_v2, net.onnx]", "up: 18.88Mbps", "trace_up: a.csv").Replace(small))
+	digests := func() map[string]string {
+		t.Helper()
+		f, err := Read(filepath.Join(folder, "x.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := f.Digests()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	first := digests()
+	if len(first) != 2 || first["net.onnx"] != "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881" || first["a.csv"] == "" {
+		t.Errorf("%v", first)
+	}
+	write("a.csv", "0,2\n1,2\n")
+	if second := digests(); second["a.csv"] == first["a.csv"] || second["net.onnx"] != first["net.onnx"] {
+		t.Errorf("%v, then %v", first, second)
+	}
+	f := File{Path: "x.yaml", Inputs: []string{"none.csv"}}
+	if _, err := f.Digests(); !errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestRealFaults are those of an engine that has no such thing.
 func TestRealFaults(t *testing.T) {
 	for text, want := range map[string]string{

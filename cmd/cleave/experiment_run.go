@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -34,6 +35,7 @@ type experimentRun struct {
 
 	path    string // as given
 	file    sweep.File
+	copied  bool   // this run has put a copy of the file into its folder
 	runtime string // of agents, "" where none ran
 	close   []func()
 }
@@ -117,15 +119,23 @@ func timeless(r benchmarks.Report) []string {
 // open begins the rows of a new run, or opens those of the run to resume. A
 // folder has a copy of the file.
 func (r *experimentRun) open(report benchmarks.Report) (*benchFolder, error) {
-	if r.resume != "" {
-		was, err := os.ReadFile(results.Copy(r.resume))
-		if err == nil && !bytes.Equal(was, r.file.Text) {
-			return nil, usagef("--resume %s: it was begun with another experiment than %s; that one is kept as %s", r.resume, r.path, results.Copy(r.resume))
+	if dir := cmp.Or(r.resume, r.out); dir != "" {
+		was, err := os.ReadFile(results.Copy(dir))
+		switch {
+		case err != nil || bytes.Equal(was, r.file.Text):
+		case r.resume != "":
+			return nil, usagef("--resume %s: it was begun with another experiment than %s; that one is kept as %s", dir, r.path, results.Copy(dir))
+		default:
+			return nil, usagef("--out %s: there is another experiment than %s already, %s; name another folder", dir, r.path, results.Copy(dir))
 		}
+	}
+	files, err := r.file.Digests()
+	if err != nil {
+		return nil, err
 	}
 	// How the path is written is no setting.
 	config := map[string]string{"name": report.Config["name"], "sha256": report.Config["sha256"]}
-	header := benchmarks.Header{Bench: report.Bench, Commit: version, Machine: report.Machine.Text(), Seed: r.seed, Config: config}
+	header := benchmarks.Header{Bench: report.Bench, Commit: version, Machine: report.Machine.Text(), Seed: r.seed, Config: config, Files: files}
 	b := &benchCommand{experiment: experiment{Experiment: benchmarks.Experiment{Name: report.Bench}}, out: r.out, resume: r.resume}
 	folder, err := b.open(header)
 	if err != nil {
@@ -137,11 +147,17 @@ func (r *experimentRun) open(report benchmarks.Report) (*benchFolder, error) {
 	return folder, err
 }
 
+// copy puts a copy of the file into the folder, where there may be one: it is
+// perhaps the file itself.
 func (r *experimentRun) copy(folder *benchFolder) error {
+	if _, err := os.Stat(results.Copy(folder.Dir)); err == nil {
+		return nil // open has compared it
+	}
 	err := archive.Replace(results.Copy(folder.Dir), func(w io.Writer) error {
 		_, err := w.Write(r.file.Text)
 		return err
 	})
+	r.copied = err == nil
 	if err != nil && folder.Journal.Done() == 0 {
 		err = errors.Join(err, folder.Discard())
 	}
@@ -244,7 +260,7 @@ func (r *experimentRun) broken(ctx context.Context, folder *benchFolder, err err
 }
 
 func (r *experimentRun) discard(folder *benchFolder) error {
-	if !folder.spare {
+	if r.copied {
 		if err := os.Remove(results.Copy(folder.Dir)); err != nil {
 			return err
 		}
