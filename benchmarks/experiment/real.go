@@ -187,16 +187,25 @@ func (c *cell) request(ctx context.Context, a arm) (request, error) {
 	if ctx.Err() != nil {
 		return request{}, ctx.Err()
 	}
-	if err != nil {
-		q.outcome = lost
-		if e := (*nodes.Error)(nil); errors.As(err, &e) && (e.Refusal || e.Kind == nodes.Deadline) || limited.Err() != nil {
-			q.outcome = refused
-		}
+	if q.outcome = outcomeOf(err); err != nil {
 		return q, nil
 	}
 	q.latency = report.Elapsed
 	q.take(c.cfg.File.Hosts, report.Hosts)
 	return q, nil
+}
+
+// outcomeOf sorts errors: who has neither an answer nor a peer's reason by the
+// deadline has lost its request.
+func outcomeOf(err error) outcome {
+	var e *nodes.Error
+	switch {
+	case err == nil:
+		return answered
+	case errors.As(err, &e) && e.Refusal:
+		return refused
+	}
+	return lost
 }
 
 // take takes in what hosts say of a request.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"path/filepath"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cleaveml/cleave/benchmarks"
+	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
 )
 
@@ -111,6 +113,21 @@ func TestResume(t *testing.T) {
 	}
 	if err := j.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOutcomes: a deadline that passes in silence is no refusal.
+func TestOutcomes(t *testing.T) {
+	for want, errs := range map[outcome][]error{
+		answered: {nil},
+		refused:  {fmt.Errorf("send: %w", &nodes.Error{Op: "infer", Kind: nodes.Deadline, Err: errors.New("too late"), Refusal: true})},
+		lost:     {context.DeadlineExceeded, &nodes.Error{Op: "infer", Kind: nodes.Deadline, Err: context.DeadlineExceeded}, errors.New("broken")},
+	} {
+		for _, err := range errs {
+			if got := outcomeOf(err); got != want {
+				t.Errorf("%v is %d, want %d", err, got, want)
+			}
+		}
 	}
 }
 

@@ -17,11 +17,14 @@ type arm struct {
 	Infeasible               string // with the first seed that it is so with
 	N, Refused, Lost         int
 	Fallbacks, Switches      int
-	Samples                  []float64 // ms
-	P50                      benchmarks.Estimate
-	P95, Mean                float64 // ms
-	Predicted, Up, Down      float64 // means over the seeds
-	Placement, Plan          string  // of the first seed
+	// Paired: every request was answered, so that samples of the same index are of the
+	// same round, whatever the strategy.
+	Paired              bool
+	Samples             []float64 // ms
+	P50                 benchmarks.Estimate
+	P95, Mean           float64 // ms
+	Predicted, Up, Down float64 // means over the seeds
+	Placement, Plan     string  // of the first seed
 }
 
 // armsOf sums rows up over their seeds, in the order in which they come. The seed
@@ -33,7 +36,7 @@ func armsOf(rows []experiment.Row, seed uint64) []*arm {
 		key := [3]string{r.Model, r.Network, r.Strategy}
 		a := at[key]
 		if a == nil {
-			a = &arm{Model: r.Model, Network: r.Network, Strategy: r.Strategy, Placement: r.Placement, Plan: r.Plan}
+			a = &arm{Model: r.Model, Network: r.Network, Strategy: r.Strategy, Placement: r.Placement, Plan: r.Plan, Paired: true}
 			at[key] = a
 			out = append(out, a)
 		}
@@ -50,6 +53,7 @@ func armsOf(rows []experiment.Row, seed uint64) []*arm {
 			a.Down += float64(r.Down) * float64(r.N)
 		}
 		a.N += r.N
+		a.Paired = a.Paired && r.Refused+r.Lost == 0 && r.Infeasible == ""
 	}
 	for _, a := range out {
 		n := float64(a.N) // 0/0 is NaN
@@ -71,11 +75,12 @@ type speedup struct {
 	benchmarks.Estimate
 }
 
-// speedups are those of the cells in which cleave and another have answers.
+// speedups are those of the cells in which one of the others has answers. Where
+// cleave has none it is 0 times as fast.
 func speedups(arms []*arm, seed uint64) []speedup {
 	var out []speedup
 	for _, a := range arms {
-		if a.Strategy != experiment.Cleave || a.N == 0 {
+		if a.Strategy != experiment.Cleave {
 			continue
 		}
 		var best *arm
@@ -85,13 +90,25 @@ func speedups(arms []*arm, seed uint64) []speedup {
 			}
 		}
 		if best != nil {
-			out = append(out, speedup{a.Model, a.Network, best.Strategy, benchmarks.MedianRatio(best.Samples, a.Samples, seed)})
+			out = append(out, speedup{a.Model, a.Network, best.Strategy, ratio(best, a, seed)})
 		}
 	}
 	return out
 }
 
-// Figures sums rows up.
+// ratio of two medians. Without the rounds as pairs it has no interval.
+func ratio(over, under *arm, seed uint64) benchmarks.Estimate {
+	switch {
+	case under.N == 0:
+		return benchmarks.Estimate{Value: 0, Low: math.NaN(), High: math.NaN()}
+	case over.Paired && under.Paired && over.N == under.N:
+		return benchmarks.MedianRatio(over.Samples, under.Samples, seed)
+	}
+	return benchmarks.Estimate{Value: over.P50.Value / under.P50.Value, Low: math.NaN(), High: math.NaN(), N: min(over.N, under.N)}
+}
+
+// Figures sums rows up. One that has neither a value nor a goal, the speed-up where
+// cleave is alone for example, is left out.
 func Figures(e benchmarks.Experiment, rows []experiment.Row, seed uint64) []benchmarks.Figure {
 	arms := armsOf(rows, seed)
 	all := speedups(arms, seed)
@@ -100,8 +117,15 @@ func Figures(e benchmarks.Experiment, rows []experiment.Row, seed uint64) []benc
 	lost, refused, least, most, slowest := 0, 0, unknown, unknown, unknown
 	for _, a := range arms {
 		lost, refused = lost+a.Lost, refused+a.Refused
-		if a.Strategy == experiment.Cleave && a.N > 0 && !(a.P50.Value <= slowest.Value) {
-			slowest = a.P50
+		if a.Strategy != experiment.Cleave {
+			continue
+		}
+		p50 := a.P50
+		if a.N == 0 { // no answer, however long one waits
+			p50.Value = math.Inf(1)
+		}
+		if !(p50.Value <= slowest.Value) {
+			slowest = p50
 		}
 	}
 	estimate := func(name string, v benchmarks.Estimate) benchmarks.Figure { return e.Figure(name, v.Value).With(v) }
@@ -112,10 +136,10 @@ func Figures(e benchmarks.Experiment, rows []experiment.Row, seed uint64) []benc
 	if len(all) > 0 {
 		least, most = all[0].Estimate, all[len(all)-1].Estimate
 	}
-	return []benchmarks.Figure{
+	return slices.DeleteFunc([]benchmarks.Figure{
 		estimate("speedup_min", least), e.Figure("speedup", benchmarks.QuantileOf(values, 0.5)), estimate("speedup_max", most),
 		e.Figure("lost", float64(lost)), e.Figure("refused", float64(refused)), estimate("p50_ms_max", slowest),
-	}
+	}, func(f benchmarks.Figure) bool { return f.Goal == nil && math.IsNaN(f.Value) })
 }
 
 // distinct keeps the first of equals.

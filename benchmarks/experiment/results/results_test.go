@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,48 @@ func TestFigures(t *testing.T) {
 		if f.Name == "speedup_min" && (f.Holds || !math.IsNaN(f.Value)) {
 			t.Errorf("without rows %+v", f)
 		}
+	}
+}
+
+// unanswered takes so many answers from a row.
+func unanswered(r experiment.Row, n int) experiment.Row {
+	r.N, r.Refused, r.Samples = r.N-n, n, r.Samples[n:]
+	return r
+}
+
+// TestFiguresOfUnanswered: requests without an answer make cleave no faster, and what
+// is compared stays the medians of all answers.
+func TestFiguresOfUnanswered(t *testing.T) {
+	figure := func(rows []experiment.Row, name string) *benchmarks.Figure {
+		for _, f := range Figures(experiment.File{}.Experiment(), rows, 1) {
+			if f.Name == name {
+				return &f
+			}
+		}
+		return nil
+	}
+	none := []experiment.Row{unanswered(row("wifi", "cleave", 1, 50), 9), row("wifi", "device-only", 1, 200)}
+	if f := figure(none, "speedup_min"); f == nil || f.Value != 0 || f.N != 0 {
+		t.Errorf("without an answer of cleave %+v", f)
+	}
+	if f := figure(none, "p50_ms_max"); f == nil || f.Holds {
+		t.Errorf("without an answer of cleave %+v", f)
+	}
+	// The best host answers with one seed only, for which cleave was quick.
+	some := []experiment.Row{
+		row("wifi", "cleave", 1, 50), row("wifi", "cloud-only", 1, 100),
+		row("wifi", "cleave", 2, 400), unanswered(row("wifi", "cloud-only", 2, 100), 9),
+	}
+	median := benchmarks.QuantileOf(append(slices.Clone(some[0].Samples), some[2].Samples...), 0.5)
+	if f := figure(some, "speedup_min"); f == nil || math.Abs(f.Value-100/median) > 1e-9 || f.Low != nil || f.N != 9 {
+		t.Errorf("%+v, want the ratio of the medians, %v", f, 100/median)
+	}
+	alone := []experiment.Row{row("wifi", "cleave", 1, 50)}
+	if f := figure(alone, "speedup_min"); f != nil {
+		t.Errorf("with nobody to compare with %+v", f)
+	}
+	if f := figure(alone, "p50_ms_max"); f == nil || f.Value != 50 {
+		t.Errorf("%+v", f)
 	}
 }
 
