@@ -67,4 +67,7 @@ func TestFinish(t *testing.T) {
 	if r.Missed() != "b, c" || r.Holds() {
 		t.Errorf("missed %q", r.Missed())
 	}
+	if got := r.Missed(AtMost("b", "s", 1, ""), AtMost("d", "s", 1, ""), Told("e", "s", Lower, "")); got != "b, c, d (not measured)" {
+		t.Errorf("missed %q", got)
+	}
 }

@@ -61,12 +61,19 @@ func (r Report) Holds() bool {
 	return !slices.ContainsFunc(r.Figures, func(f Figure) bool { return !f.Holds })
 }
 
-// Missed names the figures that miss their goal.
-func (r Report) Missed() string {
+// Missed names the figures that miss their goal, and those with a goal that the
+// report has not.
+func (r Report) Missed(goals ...Goal) string {
 	var names []string
 	for _, f := range r.Figures {
 		if !f.Holds {
 			names = append(names, f.Name)
+		}
+	}
+	for _, g := range goals {
+		there := slices.ContainsFunc(r.Figures, func(f Figure) bool { return f.Name == g.Figure })
+		if !there && g.Value != nil {
+			names = append(names, g.Figure+" (not measured)")
 		}
 	}
 	return strings.Join(names, ", ")

@@ -27,7 +27,9 @@ func printFigures(out io.Writer, r benchmarks.Report) error {
 		}
 		g.row(f.Name, number(f.Value)+" "+f.Unit, interval, goal, verdict)
 	}
-	g.print()
+	if len(r.Figures) > 0 {
+		g.print()
+	}
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(&w, "note: %s\n", warning)
 	}
