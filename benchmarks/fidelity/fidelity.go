@@ -7,13 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks"
+	"github.com/cleaveml/cleave/benchmarks/archive"
 	"github.com/cleaveml/cleave/benchmarks/lab"
 	"github.com/cleaveml/cleave/benchmarks/lab/simulation"
 	"github.com/cleaveml/cleave/benchmarks/predict"
@@ -159,6 +160,9 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 	m.Problem.Timed = reply.Problem.Timed
 	var rows []Row
 	for i, p := range plans {
+		if len(times[i]) == 0 {
+			return nil, fmt.Errorf("no request ran by all stages of %s", p)
+		}
 		sim, err := simulate(m, p, c.network, c.Seed)
 		if err != nil {
 			return nil, fmt.Errorf("simulate %s: %w", p, err)
@@ -177,8 +181,8 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 	return rows, nil
 }
 
-// real runs the plans on the agents, in turns, and returns the latencies of each
-// and what each stage worked; the first three rounds warm up.
+// real runs the plans on the agents, in turns whose order is drawn anew, and returns
+// the latencies of each and what each stage worked; the first three rounds warm up.
 func (c cell) real(ctx context.Context, plans []partition.Plan) (times [][]time.Duration, work [][][]time.Duration, err error) {
 	const warmUp = 3
 	epochs := make([]uint64, len(plans))
@@ -188,27 +192,35 @@ func (c cell) real(ctx context.Context, plans []partition.Plan) (times [][]time.
 			return nil, nil, err
 		}
 	}
+	turns := benchmarks.Turns{Rounds: c.Samples, WarmUp: warmUp, Seed: c.Seed}
+	reports, err := benchmarks.Interleave(ctx, turns, len(plans), func(i, round int) (nodes.InferReport, error) {
+		c.step("round %d of %d", warmUp+round+1, warmUp+c.Samples)
+		return c.infer(ctx, epochs[i])
+	})
+	if err != nil {
+		return nil, nil, err
+	}
 	times, work = make([][]time.Duration, len(plans)), make([][][]time.Duration, len(plans))
 	for i, p := range plans {
-		work[i] = make([][]time.Duration, len(p.Stages))
-	}
-	for round := range warmUp + c.Samples {
-		c.step("round %d of %d", round+1, warmUp+c.Samples)
-		for i := range plans {
-			r, err := c.infer(ctx, epochs[i])
-			if err != nil {
-				return nil, nil, err
-			}
-			if round < warmUp || len(r.Hosts) != len(work[i]) {
-				continue
-			}
-			times[i] = append(times[i], r.Elapsed)
-			for k, h := range r.Hosts {
-				work[i][k] = append(work[i][k], h.Decode+h.Compute+h.Encode)
-			}
-		}
+		times[i], work[i] = took(reports[i], len(p.Stages))
 	}
 	return times, work, nil
+}
+
+// took is how long requests took, and what each stage of theirs worked. One that
+// did not run by all stages of its plan does not count.
+func took(reports []nodes.InferReport, stages int) (times []time.Duration, work [][]time.Duration) {
+	work = make([][]time.Duration, stages)
+	for _, r := range reports {
+		if len(r.Hosts) != stages {
+			continue
+		}
+		times = append(times, r.Elapsed)
+		for k, h := range r.Hosts {
+			work[k] = append(work[k], h.Decode+h.Compute+h.Encode)
+		}
+	}
+	return times, work
 }
 
 // withWork is the plan with stages that take what they worked, codecs included,
@@ -288,7 +300,10 @@ func Record(ctx context.Context, cfg Config, path, measured string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(data, '\n'), 0o600)
+	return archive.Replace(path, func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
+		return err
+	})
 }
 
 func record(ctx context.Context, l *lab.Lab, cfg Config, measured string) (simulation.Model, error) {

@@ -5,11 +5,14 @@ import (
 	"compress/gzip"
 	"math"
 	"os"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cleaveml/cleave/benchmarks"
 	"github.com/cleaveml/cleave/benchmarks/lab/simulation"
 	"github.com/cleaveml/cleave/benchmarks/predict"
+	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
 )
 
@@ -48,6 +51,18 @@ func TestSimulate(t *testing.T) {
 				t.Errorf("%s, %s: %.1f ms, its parts are %.1f", n.Name, p, got, want)
 			}
 		}
+	}
+}
+
+// TestTook: what did not run by all stages has no time.
+func TestTook(t *testing.T) {
+	report := func(elapsed time.Duration, hosts ...nodes.HostReport) nodes.InferReport {
+		return nodes.InferReport{Elapsed: elapsed, Hosts: hosts}
+	}
+	device, cloud := nodes.HostReport{Compute: 4, Encode: 1}, nodes.HostReport{Decode: 2, Compute: 3}
+	times, work := took([]nodes.InferReport{report(20, device, cloud), report(9, device), report(30, device, cloud)}, 2)
+	if !slices.Equal(times, []time.Duration{20, 30}) || len(work) != 2 || !slices.Equal(work[0], []time.Duration{5, 5}) || !slices.Equal(work[1], []time.Duration{5, 5}) {
+		t.Errorf("%v, %v", times, work)
 	}
 }
 
