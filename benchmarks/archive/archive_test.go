@@ -101,8 +101,8 @@ func TestParquetReadsBack(t *testing.T) {
 func TestKinds(t *testing.T) {
 	r := report()
 	r.Rows = []any{
-		map[string]any{"a": 1, "b": 1, "c": true, "d": nil, "e": nil},
-		map[string]any{"a": 1.5, "b": "x", "c": 2, "d": nil, "e": []int{}},
+		map[string]any{"a": 1, "b": 1, "c": true, "d": nil, "e": nil, "f": uint64(1<<64 - 1), "g": 1e300},
+		map[string]any{"a": 1.5, "b": "x", "c": 2, "d": nil, "e": []int{}, "f": 3, "g": 7},
 	}
 	var buf bytes.Buffer
 	if err := archive.WriteParquet(&buf, r); err != nil {
@@ -116,8 +116,14 @@ func TestKinds(t *testing.T) {
 	for _, f := range file.Schema().Fields() {
 		kinds = append(kinds, f.Name()+" "+f.Type().String())
 	}
-	if got := strings.Join(kinds, ", "); got != "a DOUBLE, b STRING, c STRING, d STRING, e STRING" {
+	if got := strings.Join(kinds, ", "); got != "a DOUBLE, b STRING, c STRING, d STRING, e STRING, f STRING, g DOUBLE" {
 		t.Errorf("%s", got)
+	}
+	rows := file.RowGroups()[0].Rows()
+	defer func() { _ = rows.Close() }()
+	read := make([]parquet.Row, 2)
+	if n, err := rows.ReadRows(read); n != 2 || err != nil && !errors.Is(err, io.EOF) || read[0][5].String() != "18446744073709551615" || read[1][5].String() != "3" {
+		t.Errorf("a large seed: %v, %v", read, err)
 	}
 }
 

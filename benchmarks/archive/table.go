@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 )
 
 // kind of a column's values.
 type kind int
 
 // The kinds. A column with values of several kinds is one of text, of integers
-// and other numbers one of floats; null is of every kind.
+// and other numbers one of floats; null is of every kind. Integers beyond 64 bits with a sign,
+// seeds for example, are text: as floats they would be others.
 const (
 	unknown kind = iota
 	truth
@@ -113,7 +115,9 @@ func kindOf(v any) kind {
 		if _, err := v.Int64(); err == nil {
 			return integer
 		}
-		return float
+		if strings.ContainsAny(v.String(), ".eE") {
+			return float
+		}
 	}
 	return text
 }
