@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"regexp"
+	"runtime/debug"
 	"testing"
 	"time"
 
@@ -58,6 +59,20 @@ func TestExperimentsAreWhole(t *testing.T) {
 				t.Errorf("%s: --%s has no help", e.Name, f.Name)
 			}
 		})
+	}
+}
+
+// TestBuiltFrom: a program that the Makefile has not built tells its revision too.
+func TestBuiltFrom(t *testing.T) {
+	setting := func(key, value string) debug.BuildSetting { return debug.BuildSetting{Key: key, Value: value} }
+	for want, settings := range map[string][]debug.BuildSetting{
+		"dev":                {setting("vcs.modified", "true")},
+		"0123456789ab":       {setting("vcs.revision", "0123456789abcdef"), setting("vcs.modified", "false")},
+		"0123456789ab-dirty": {setting("vcs.revision", "0123456789abcdef"), setting("vcs.modified", "true")},
+	} {
+		if got := builtFrom(&debug.BuildInfo{Settings: settings}); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }
 

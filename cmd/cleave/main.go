@@ -8,13 +8,16 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
-// version is set when a release is built.
-var version = "dev"
+// version is what the Makefile has put there, or else what Go knows of the source.
+var version = unknownVersion
+
+const unknownVersion = "dev"
 
 // The exit codes of every command.
 const (
@@ -23,10 +26,31 @@ const (
 )
 
 func main() {
+	if build, ok := debug.ReadBuildInfo(); ok && version == unknownVersion {
+		version = builtFrom(build)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
+}
+
+// builtFrom is the revision that go build found, "dev" where it looked for none. Rows of
+// two programs must not mix, so each needs a name.
+func builtFrom(build *debug.BuildInfo) string {
+	revision, changes := "", ""
+	for _, s := range build.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changes = "-dirty"
+		}
+	}
+	if revision == "" {
+		return unknownVersion
+	}
+	return revision + changes
 }
 
 // run executes one command line and returns its exit code.
