@@ -113,7 +113,7 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 			return rows, err
 		}
 		cfg.Step("%d devices", n)
-		row, err := benchmarks.Row(cfg.Journal, fmt.Sprintf("%d devices", n), func() (Row, error) { return cfg.crowd(m, n) })
+		row, err := benchmarks.Row(cfg.Journal, fmt.Sprintf("%d devices", n), func() (Row, error) { return cfg.crowd(ctx, m, n) })
 		if err != nil {
 			return rows, fmt.Errorf("%d devices: %w", n, err)
 		}
@@ -126,14 +126,14 @@ func Run(ctx context.Context, cfg Config) ([]Row, error) {
 // that lives long little is garbage.
 const collect = 300
 
-func (cfg Config) crowd(m simulation.Model, devices int) (Row, error) {
+func (cfg Config) crowd(ctx context.Context, m simulation.Model, devices int) (Row, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(collect))
 	start := time.Now()
 	world, err := cfg.world(m, devices)
 	if err != nil {
 		return Row{}, err
 	}
-	r, err := simulation.Run(world)
+	r, err := simulation.Run(ctx, world)
 	if err != nil {
 		return Row{}, err
 	}

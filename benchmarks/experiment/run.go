@@ -82,7 +82,7 @@ func (cfg Config) simulated(ctx context.Context, n Network, m Model, p Profile) 
 			var cells []Row
 			for _, row := range cfg.File.rows(m, n, seed) {
 				cfg.Step("%s, %s, seed %d: %s", row.Model, n.Name, seed, row.Strategy)
-				row, err := s.row(row)
+				row, err := s.row(ctx, row)
 				if err != nil {
 					return nil, fmt.Errorf("%s, seed %d: %w", row.Strategy, seed, err)
 				}

@@ -1,6 +1,7 @@
 package experiment
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -77,7 +78,7 @@ func (s *simulated) fix(strategy partition.NamedStrategy, alone partition.Plan) 
 }
 
 // row plays a strategy with a seed.
-func (s *simulated) row(row Row) (Row, error) {
+func (s *simulated) row(ctx context.Context, row Row) (Row, error) {
 	class, settings := s.free, s.f.settings()
 	if row.Strategy != Cleave {
 		if why := s.why[row.Strategy]; why != "" {
@@ -96,7 +97,7 @@ func (s *simulated) row(row Row) (Row, error) {
 			requests = append(requests, s.request(e))
 		}
 	}
-	r, err := simulation.Run(cfg)
+	r, err := simulation.Run(ctx, cfg)
 	if err != nil {
 		return row, err
 	}

@@ -163,7 +163,7 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 		if len(times[i]) == 0 {
 			return nil, fmt.Errorf("no request ran by all stages of %s", p)
 		}
-		sim, err := simulate(m, p, c.network, c.Seed)
+		sim, err := simulate(ctx, m, p, c.network, c.Seed)
 		if err != nil {
 			return nil, fmt.Errorf("simulate %s: %w", p, err)
 		}
@@ -171,7 +171,7 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 		row := Row{Model: c.subject.Name, Network: c.network.Name, Plan: p.String(), Chosen: i == 0, Samples: len(times[i]),
 			Real: q(times[i], 0.5), RealP90: q(times[i], 0.9), Sim: q(sim, 0.5), SimP90: q(sim, 0.9), Predicted: ms(p.Total)}
 		row.Ratio = row.Sim / row.Real
-		live, err := simulate(m, withWork(p, work[i]), c.network, c.Seed)
+		live, err := simulate(ctx, m, withWork(p, work[i]), c.network, c.Seed)
 		if err != nil {
 			return nil, fmt.Errorf("simulate %s: %w", p, err)
 		}

@@ -43,7 +43,7 @@ func TestSimulate(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			times, err := simulate(m, p, n, 1)
+			times, err := simulate(t.Context(), m, p, n, 1)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package fidelity
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -17,7 +18,7 @@ const simulated = 200
 
 // simulate runs a plan of a model on device and cloud over the nominal network
 // and returns the latencies of the requests.
-func simulate(m simulation.Model, p partition.Plan, n predict.Network, seed uint64) ([]time.Duration, error) {
+func simulate(ctx context.Context, m simulation.Model, p partition.Plan, n predict.Network, seed uint64) ([]time.Duration, error) {
 	alone, err := partition.DeviceOnly(m.Problem)
 	if err != nil {
 		return nil, err
@@ -42,7 +43,7 @@ func simulate(m simulation.Model, p partition.Plan, n predict.Network, seed uint
 	for _, h := range m.Problem.Hosts {
 		hosts = append(hosts, simulation.Host{ID: h.ID, Tier: h.Tier})
 	}
-	r, err := simulation.Run(simulation.Config{
+	r, err := simulation.Run(ctx, simulation.Config{
 		Seed: seed, Duration: simulated * (gap + p.Total), Noise: -1,
 		Hosts:  hosts,
 		Wires:  []simulation.Wire{{Name: "link", Up: spec(n.Up), Down: spec(n.Down)}},

@@ -86,7 +86,7 @@ func TestDemo(t *testing.T) {
 		cfg.Duration = time.Duration(i+1)*each - time.Second
 		var trace bytes.Buffer
 		cfg.Trace = &trace
-		r, err := simulation.Run(cfg)
+		r, err := simulation.Run(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestCountedRequests(t *testing.T) {
 		cfg.Streams[0].Arrivals.Closed, cfg.Streams[0].Arrivals.Count = closed, 12
 		var ended []simulation.Ended
 		cfg.OnEnd = func(e simulation.Ended) { ended = append(ended, e) }
-		r, err := simulation.Run(cfg)
+		r, err := simulation.Run(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

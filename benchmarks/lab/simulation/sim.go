@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -28,8 +29,12 @@ type sim struct {
 	sending       int // streams that have requests to come
 }
 
-// Run plays a configuration to its end.
-func Run(cfg Config) (Result, error) {
+// heed is after how many events a run looks whether it shall end.
+const heed = 4096
+
+// Run plays a configuration to its end, or to that of ctx, whose error it returns
+// then.
+func Run(ctx context.Context, cfg Config) (Result, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return Result{}, fmt.Errorf("simulation: %w", err)
@@ -46,6 +51,9 @@ func Run(cfg Config) (Result, error) {
 		s.at(o.opens, o.open)
 	}
 	for !s.over() && s.step() {
+		if s.count%heed == 0 && ctx.Err() != nil {
+			return Result{}, ctx.Err()
+		}
 	}
 	if s.trace != nil {
 		if err := s.trace.Flush(); err != nil {

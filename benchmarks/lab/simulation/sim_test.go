@@ -2,6 +2,8 @@ package simulation
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -83,7 +85,7 @@ func traceOf(t testing.TB, cfg Config) (string, Result) {
 	t.Helper()
 	var b bytes.Buffer
 	cfg.Trace = &b
-	r, err := Run(cfg)
+	r, err := Run(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +173,7 @@ func TestNothingLost(t *testing.T) {
 			}
 			cfg.Changes = append(cfg.Changes, c)
 		}
-		r, err := Run(cfg)
+		r, err := Run(t.Context(), cfg)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -199,7 +201,7 @@ func TestQueue(t *testing.T) {
 			Streams: []Stream{{ID: "cam", Origin: "device", Class: mustClass(t, m), Deadline: time.Hour,
 				Arrivals: Arrivals{Every: time.Duration(float64(work) / rho), Poisson: true}}},
 		}
-		r, err := Run(cfg)
+		r, err := Run(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,6 +217,22 @@ func TestQueue(t *testing.T) {
 		if busy := float64(st.Answered) * work.Seconds() / r.Virtual.Seconds(); math.Abs(r.Hosts[0].Busy-busy) > 1e-6 {
 			t.Errorf("load %v: the slot worked %v of the time for %v", rho, r.Hosts[0].Busy, busy)
 		}
+	}
+}
+
+// TestEnds: a run ends soon after its context, however much is left of it.
+func TestEnds(t *testing.T) {
+	cfg := threeTiers(t, 1)
+	cfg.Duration = 1000 * time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := 0
+	cfg.OnEnd = func(Ended) {
+		if ended++; ended == 50 {
+			cancel()
+		}
+	}
+	if _, err := Run(ctx, cfg); !errors.Is(err, context.Canceled) || ended > 50+heed {
+		t.Errorf("after %d requests: %v", ended, err)
 	}
 }
 
@@ -252,7 +270,7 @@ func TestConfigFaults(t *testing.T) {
 	} {
 		cfg := threeTiers(t, 1)
 		spoil(&cfg)
-		if _, err := Run(cfg); err == nil || !bytes.Contains([]byte(err.Error()), []byte(want)) {
+		if _, err := Run(t.Context(), cfg); err == nil || !bytes.Contains([]byte(err.Error()), []byte(want)) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
