@@ -175,6 +175,13 @@ func (r *reader) spec(d direction, rtt time.Duration) *link.Spec {
 			r.fail(at, "the link has rtt; give one of them")
 		}
 	}
+	for _, needs := range [][2]string{{"burst", "loss: 1%"}, {"reorder_by", "reorder: 1%"}} {
+		other, _, _ := strings.Cut(needs[1], ":")
+		at, alone := d.fields[needs[0]]
+		if _, both := d.fields[other]; alone && !both {
+			r.fail(at, "it says nothing without %s; add %s", other, needs[1])
+		}
+	}
 	if d.Trace != "" {
 		r.inputs = append(r.inputs, d.Trace)
 	}
