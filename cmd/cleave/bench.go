@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -41,6 +42,19 @@ type outcome struct {
 	Figures []benchmarks.Figure
 	Rows    []any
 	Runtime string // the inference runtime, "" for none
+}
+
+// eachOnce wants something in a flag's list, and nothing twice.
+func eachOnce[T comparable](flag string, list []T) error {
+	if len(list) == 0 {
+		return usagef("--%s: want one at least", flag)
+	}
+	for i, x := range list {
+		if slices.Contains(list[:i], x) {
+			return usagef("--%s: %v stands twice", flag, x)
+		}
+	}
+	return nil
 }
 
 // rowsOf makes the rows of an outcome.

@@ -19,6 +19,9 @@ func experimentCrowd() experiment {
 			flags.IntSliceVar(&cfg.Devices, "devices", []int{1, 10, 100, 1000, 10_000}, "of each crowd, --devices 100,1000 for example")
 			flags.DurationVar(&cfg.Duration, "duration", time.Minute, "virtual time of each, --duration 30s for example")
 			return func(ctx context.Context, b *benchRun) (outcome, error) {
+				if err := eachOnce("devices", cfg.Devices); err != nil {
+					return outcome{}, err
+				}
 				for _, n := range cfg.Devices {
 					if n < 1 || n > 100_000 {
 						return outcome{}, usagef("--devices %d: want 1 to 100000", n)

@@ -65,6 +65,9 @@ type ground struct {
 // prepareGround builds the models and makes a folder for the agents.
 func prepareGround(ctx context.Context, b *benchRun, names, networks []string, dir string) (_ *ground, err error) {
 	g := &ground{remove: func() {}}
+	if err = eachOnce("model", names); err != nil {
+		return nil, err
+	}
 	if g.networks, err = chooseNetworks(networks); err != nil {
 		return nil, err
 	}
@@ -108,6 +111,9 @@ func (g *ground) close() {
 func chooseNetworks(names []string) ([]predict.Network, error) {
 	if len(names) == 0 {
 		return predict.Networks(), nil
+	}
+	if err := eachOnce("network", names); err != nil {
+		return nil, err
 	}
 	var out []predict.Network
 	for _, name := range names {

@@ -22,6 +22,9 @@ func experimentShaper() experiment {
 				if cfg.Rounds < 1 {
 					return outcome{}, usagef("--rounds %d: want 1 or more", cfg.Rounds)
 				}
+				if err := eachOnce("face", faces); err != nil {
+					return outcome{}, err
+				}
 				for _, name := range faces {
 					face := shaping.Face(name)
 					if err := shaping.Available(face); err != nil {
