@@ -23,7 +23,7 @@ type Report struct {
 	Seconds float64           `json:"duration_s"` // of this process; kept rows took longer
 	Kept    int               `json:"rows_kept"`  // rows measured by a run before, which this one resumed
 	Load    Load              `json:"load"`
-	// Warnings say why the figures may be worse than the program.
+	// Warnings say why the figures may be worse than the program, or say less.
 	Warnings []string `json:"warnings"`
 	Figures  []Figure `json:"figures"`
 	Rows     []any    `json:"rows"`

@@ -85,6 +85,9 @@ func (b *benchCommand) run(ctx context.Context) error {
 		return b.broken(ctx, folder, err)
 	}
 	report.Finish()
+	if words := b.unusual(); len(words) > 0 {
+		report.Warnings = append(report.Warnings, "measured with "+strings.Join(words, " ")+"; the goals are for the standard settings")
+	}
 	report.Machine.Runtime = cmp.Or(found.Runtime, report.Machine.Runtime)
 	report.Figures, report.Rows = append(report.Figures, found.Figures...), append(report.Rows, found.Rows...)
 	// A report that cannot be printed, into a full disk for example, is no reason to
@@ -132,6 +135,20 @@ func (b *benchCommand) config() map[string]string {
 		config["quick"] = strconv.FormatBool(b.quick)
 	}
 	return config
+}
+
+// unusual are the settings that rows depend on where they are not the standard ones.
+func (b *benchCommand) unusual() []string {
+	var words []string
+	if b.quick {
+		words = append(words, "--quick")
+	}
+	b.own.VisitAll(func(f *pflag.Flag) {
+		if f.Name != "store" && f.Value.String() != f.DefValue {
+			words = append(words, "--"+f.Name+" "+quoted(flagText(f)))
+		}
+	})
+	return words
 }
 
 // flagTexts are the values of all flags but some, by name.

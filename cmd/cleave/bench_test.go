@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,6 +45,9 @@ func TestExperimentsAreWhole(t *testing.T) {
 			t.Errorf("the name %q is taken, or none", e.Name)
 		}
 		names[e.Name] = true
+		if words := newBenchCommand(e).unusual(); len(words) > 0 {
+			t.Errorf("%s: %v is not standard by default", e.Name, words)
+		}
 		if e.About == "" || e.Method == "" || len(e.Goals) == 0 {
 			t.Errorf("%s does not say what it is about", e.Name)
 		}
@@ -93,6 +97,9 @@ func TestCommandThatContinues(t *testing.T) {
 	}
 	if got, want := b.again("x y"), `cleave bench x --check --model b,c --quick --seed 3 --store 'it'\''s here' --resume 'x y'`; got != want {
 		t.Errorf("%s\nwant %s", got, want)
+	}
+	if got := strings.Join(b.unusual(), " "); got != "--quick --model b,c" {
+		t.Errorf("unusual: %s", got)
 	}
 	config := b.config()
 	if len(config) != 3 || config["model"] != "b,c" || config["quick"] != "true" || config["work"] != "1s" {
