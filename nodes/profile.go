@@ -264,24 +264,29 @@ func (c *Compute) timeTogether(ctx context.Context, g *models.Graph, segments []
 	return all, nil
 }
 
-// typical is what each of some segments takes that were timed in turns. A machine
-// that is shared has fast and slow seconds. Into which of them the median of a
-// few runs falls is chance, and the difference between plans is smaller; the
-// shortest of them is from a fast one nearly always. By how much the runs
-// exceed it is then the same for all segments: the median of that over all of
-// them.
+// typical is what each of some segments takes that were timed in turns, equally
+// often. A machine that is shared has fast and slow seconds. Into which of them
+// the median of a few runs falls is chance, and the difference between plans is
+// smaller; the shortest of them is from a fast one nearly always. By how much
+// rounds exceed it is then the same for all segments: the median of that over
+// the rounds.
 func typical(runs [][]time.Duration) []time.Duration {
 	out := make([]time.Duration, len(runs))
-	var over []float64
+	var least time.Duration
+	var rounds []time.Duration
 	for i, times := range runs {
 		out[i] = slices.Min(times)
-		for _, d := range times {
-			over = append(over, float64(d)/float64(max(1, out[i])))
+		least += out[i]
+		if rounds == nil {
+			rounds = make([]time.Duration, len(times))
+		}
+		for r, d := range times {
+			rounds[r] += d
 		}
 	}
-	slices.Sort(over)
+	slices.Sort(rounds)
 	for i := range out {
-		out[i] = time.Duration(float64(out[i]) * over[len(over)/2])
+		out[i] = time.Duration(float64(out[i]) * float64(rounds[len(rounds)/2]) / float64(max(1, least)))
 	}
 	return out
 }
