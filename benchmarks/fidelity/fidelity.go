@@ -29,19 +29,25 @@ func Experiment() benchmarks.Experiment {
 		About: "the simulated cluster against real agents over emulated links",
 		Method: `A device (slowed down 16 times) and a cloud as agents in processes of their own, joined by an emulated link on the loopback, plan a model. The
 plan that they choose and those of the single hosts are then run, in turns, a request every 40 ms after the answer to the one before; the
-simulated cluster runs the same plans over the nominal link, by what the agents measured of their stages before. For each plan the median latency of the
-simulation is put over that of the agents. Nothing of the simulation is fitted to the run. The ratios of ` + "`_live`" + ` figures are of a second simulation, by what
-the agents' stages took in these very requests: what they are off by is due to the model of links and queues, the rest to a machine that is not as it
-was when it was profiled. A cell takes about a minute and a half, all twelve 20 minutes.`,
+simulated cluster runs the same plans over the nominal link, by measured costs: what the stages took in every other request. Its median latency is put over
+that of the requests between these, and the other way round; the mean of the two ratios counts. No request is on both sides, nothing of the simulation is
+fitted, and a machine that computes faster or slower than a minute ago is so on both sides. The ratios of ` + "`_profiled`" + ` figures are of a second simulation, by what
+the agents measured of their stages when they profiled the model: what these are off by in addition is the profile's, and ` + "`bench predict`" + `'s subject. The networks
+are those of the zoo that take up to 50 ms on this machine: the others would compute for seconds on the device. A cell takes about a minute, all 21 take 25 minutes.`,
 		Goals: []benchmarks.Goal{
 			benchmarks.AtLeast("sim_over_real_p50_min", "ratio", 0.90, "the least of all plans"),
 			benchmarks.AtMost("sim_over_real_p50_max", "ratio", 1.10, "the most of all plans"),
 			benchmarks.Told("sim_over_real_p50", "ratio", benchmarks.Lower, "the median of all plans"),
-			benchmarks.Told("sim_over_real_p50_live_min", "ratio", benchmarks.Higher, "the least by the stage times of the run itself"),
-			benchmarks.Told("sim_over_real_p50_live_max", "ratio", benchmarks.Lower, "the most by these"),
+			benchmarks.Told("sim_over_real_p50_profiled_min", "ratio", benchmarks.Higher, "the least by the profiles of the agents"),
+			benchmarks.Told("sim_over_real_p50_profiled_max", "ratio", benchmarks.Lower, "the most by these"),
 			benchmarks.AtLeast("samples_min", "requests", 15, "of a plan on agents"),
 		},
 	}
+}
+
+// Models of the experiment.
+func Models() []string {
+	return []string{"mobilenet_v2", "squeezenet1_1", "transformer_encoder", "mlp", "resnet18", "googlenet", "alexnet"}
 }
 
 // Config of the experiment.
@@ -66,11 +72,13 @@ type Row struct {
 	Samples int     `json:"samples"`
 	Real    float64 `json:"real_p50_ms"`
 	RealP90 float64 `json:"real_p90_ms"`
-	Sim     float64 `json:"sim_p50_ms"`
-	SimP90  float64 `json:"sim_p90_ms"`
-	Ratio   float64 `json:"sim_over_real_p50"`
-	// Live is the ratio where the stages take what they took in these requests.
-	Live float64 `json:"sim_over_real_p50_live"`
+	// Ratio is the mean over both halves of the requests: simulated by what the
+	// stages took in the one, over the latency of the other.
+	Ratio float64 `json:"sim_over_real_p50"`
+	// Sim is by the agents' profiles, Profiled its ratio to all requests.
+	Sim      float64 `json:"sim_p50_ms"`
+	SimP90   float64 `json:"sim_p90_ms"`
+	Profiled float64 `json:"sim_over_real_p50_profiled"`
 	// Predicted is what the plan promised.
 	Predicted float64 `json:"predicted_ms"`
 }
@@ -160,8 +168,8 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 	m.Problem.Timed = reply.Problem.Timed
 	var rows []Row
 	for i, p := range plans {
-		if len(times[i]) == 0 {
-			return nil, fmt.Errorf("no request ran by all stages of %s", p)
+		if len(times[i]) < 2 {
+			return nil, fmt.Errorf("%d requests ran by all stages of %s", len(times[i]), p)
 		}
 		sim, err := simulate(ctx, m, p, c.network, c.Seed)
 		if err != nil {
@@ -170,12 +178,14 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 		q := func(samples []time.Duration, q float64) float64 { return ms(benchmarks.Quantile(samples, q)) }
 		row := Row{Model: c.subject.Name, Network: c.network.Name, Plan: p.String(), Chosen: i == 0, Samples: len(times[i]),
 			Real: q(times[i], 0.5), RealP90: q(times[i], 0.9), Sim: q(sim, 0.5), SimP90: q(sim, 0.9), Predicted: ms(p.Total)}
-		row.Ratio = row.Sim / row.Real
-		live, err := simulate(ctx, m, withWork(p, work[i]), c.network, c.Seed)
-		if err != nil {
-			return nil, fmt.Errorf("simulate %s: %w", p, err)
+		row.Profiled = row.Sim / row.Real
+		for half := range 2 {
+			sim, err := simulate(ctx, m, withWork(p, work[i], half), c.network, c.Seed)
+			if err != nil {
+				return nil, fmt.Errorf("simulate %s: %w", p, err)
+			}
+			row.Ratio += q(sim, 0.5) / q(every(times[i], 1-half), 0.5) / 2
 		}
-		row.Live = q(live, 0.5) / row.Real
 		rows = append(rows, row)
 	}
 	return rows, nil
@@ -223,12 +233,20 @@ func took(reports []nodes.InferReport, stages int) (times []time.Duration, work 
 	return times, work
 }
 
-// withWork is the plan with stages that take what they worked, codecs included,
-// at the median.
-func withWork(p partition.Plan, work [][]time.Duration) partition.Plan {
+// every is every other sample.
+func every(samples []time.Duration, from int) (out []time.Duration) {
+	for i := from; i < len(samples); i += 2 {
+		out = append(out, samples[i])
+	}
+	return out
+}
+
+// withWork is the plan with stages that take what they worked in every other
+// request, codecs included, at the median.
+func withWork(p partition.Plan, work [][]time.Duration, from int) partition.Plan {
 	p.Stages, p.Hops, p.Back = slices.Clone(p.Stages), slices.Clone(p.Hops), slices.Clone(p.Back)
 	for i := range p.Stages {
-		p.Stages[i].Compute = benchmarks.Quantile(work[i], 0.5)
+		p.Stages[i].Compute = benchmarks.Quantile(every(work[i], from), 0.5)
 	}
 	for _, hops := range [][]partition.Hop{p.Hops, p.Back} {
 		for i := range hops {
@@ -266,12 +284,12 @@ func ms(d time.Duration) float64 { return float64(d) / 1e6 }
 func Figures(rows []Row) []benchmarks.Figure {
 	e := Experiment()
 	least, most, samples := math.Inf(1), 0.0, math.Inf(1)
-	liveLeast, liveMost := math.Inf(1), 0.0
+	profiledLeast, profiledMost := math.Inf(1), 0.0
 	var ratios []float64
 	for _, r := range rows {
 		least, most, samples = min(least, r.Ratio), max(most, r.Ratio), min(samples, float64(r.Samples))
 		ratios = append(ratios, r.Ratio)
-		liveLeast, liveMost = min(liveLeast, r.Live), max(liveMost, r.Live)
+		profiledLeast, profiledMost = min(profiledLeast, r.Profiled), max(profiledMost, r.Profiled)
 	}
 	if len(rows) == 0 {
 		least, most, samples = math.NaN(), math.NaN(), math.NaN()
@@ -279,7 +297,7 @@ func Figures(rows []Row) []benchmarks.Figure {
 	return []benchmarks.Figure{
 		e.Figure("sim_over_real_p50_min", least), e.Figure("sim_over_real_p50_max", most),
 		e.Figure("sim_over_real_p50", benchmarks.QuantileOf(ratios, 0.5)),
-		e.Figure("sim_over_real_p50_live_min", liveLeast), e.Figure("sim_over_real_p50_live_max", liveMost), e.Figure("samples_min", samples),
+		e.Figure("sim_over_real_p50_profiled_min", profiledLeast), e.Figure("sim_over_real_p50_profiled_max", profiledMost), e.Figure("samples_min", samples),
 	}
 }
 

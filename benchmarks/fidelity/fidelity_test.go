@@ -84,3 +84,15 @@ func TestFigures(t *testing.T) {
 		}
 	}
 }
+
+// TestHalvesShareNothing: the costs are of other requests than the latencies.
+func TestHalvesShareNothing(t *testing.T) {
+	samples := []time.Duration{1, 2, 3, 4, 5}
+	if got := [2][]time.Duration{every(samples, 0), every(samples, 1)}; !slices.Equal(got[0], []time.Duration{1, 3, 5}) || !slices.Equal(got[1], []time.Duration{2, 4}) {
+		t.Errorf("halves %v", got)
+	}
+	p := partition.Plan{Stages: []partition.Stage{{Host: "device"}}}
+	if got := withWork(p, [][]time.Duration{{10, 99, 20, 99, 30}}, 0).Stages[0].Compute; got != 20 {
+		t.Errorf("works %v", got)
+	}
+}

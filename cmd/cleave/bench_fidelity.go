@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cleaveml/cleave/benchmarks/fidelity"
-	"github.com/cleaveml/cleave/benchmarks/predict"
 	"github.com/cleaveml/cleave/nodes/ort"
 )
 
@@ -25,9 +24,9 @@ func experimentFidelity() experiment {
   cleave bench fidelity --model mobilenet_v2 --record mobilenet_v2.json   # what crowd is made of`,
 		define: func(flags *pflag.FlagSet) measurement {
 			var f fidelityFlags
-			flags.StringSliceVar(&f.models, "model", predict.Models(), "networks of the zoo, --model resnet18,alexnet for example")
+			flags.StringSliceVar(&f.models, "model", fidelity.Models(), "networks of the zoo, --model resnet18,alexnet for example")
 			flags.StringSliceVar(&f.networks, "network", nil, "only these links, --network 100Mbps/5ms for example (default: all)")
-			flags.IntVar(&f.samples, "samples", 21, "requests by each plan, --samples 50 for example")
+			flags.IntVar(&f.samples, "samples", 24, "requests by each plan, --samples 50 for example")
 			flags.StringVar(&f.store, "store", "", "folder of models (default: cleave/models in the user's cache folder)")
 			flags.StringVar(&f.record, "record", "", "write what three agents measure of the model instead, --record mobilenet_v2.json for example")
 			return f.measure
