@@ -16,6 +16,10 @@ import (
 // simulated is how many requests the median of a plan is of.
 const simulated = 200
 
+// software is what the agents have found that a message takes beside the link, on
+// average of both ways; the simulation's own default if they found nothing.
+func software(p partition.Problem) time.Duration { return (p.Links[0][1].Fixed + p.Links[1][0].Fixed) / 2 }
+
 // simulate runs a plan of a model on device and cloud over the nominal network
 // and returns the latencies of the requests.
 func simulate(ctx context.Context, m simulation.Model, p partition.Plan, n predict.Network, seed uint64) ([]time.Duration, error) {
@@ -44,7 +48,7 @@ func simulate(ctx context.Context, m simulation.Model, p partition.Plan, n predi
 		hosts = append(hosts, simulation.Host{ID: h.ID, Tier: h.Tier})
 	}
 	r, err := simulation.Run(ctx, simulation.Config{
-		Seed: seed, Duration: simulated * (gap + p.Total), Noise: -1,
+		Seed: seed, Duration: simulated * (gap + p.Total), Noise: -1, Software: software(m.Problem),
 		Hosts:  hosts,
 		Wires:  []simulation.Wire{{Name: "link", Up: spec(n.Up), Down: spec(n.Down)}},
 		Routes: []simulation.Route{{A: "device", B: "cloud", Wires: []string{"link"}}},
