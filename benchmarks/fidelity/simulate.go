@@ -18,7 +18,9 @@ const simulated = 200
 
 // software is what the agents have found that a message takes beside the link, on
 // average of both ways; the simulation's own default if they found nothing.
-func software(p partition.Problem) time.Duration { return (p.Links[0][1].Fixed + p.Links[1][0].Fixed) / 2 }
+func software(p partition.Problem) time.Duration {
+	return (p.Links[0][1].Fixed + p.Links[1][0].Fixed) / 2
+}
 
 // simulate runs a plan of a model on device and cloud over the nominal network
 // and returns the latencies of the requests.
