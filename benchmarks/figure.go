@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -124,6 +125,18 @@ func (g Goal) Text() string {
 		return "none, in " + unit
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s %g %s", Sign(g.Better), *g.Value, unit))
+}
+
+// Number is a value for people: three digits that count, or more before the point;
+// a dash is none.
+func Number(x float64) string {
+	switch {
+	case !finite(x):
+		return "–"
+	case math.Abs(x) >= 100:
+		return strconv.FormatFloat(x, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(x, 'g', 3, 64)
 }
 
 // Sign is the relation of a value to a goal that it meets.

@@ -103,3 +103,14 @@ func TestQuantile(t *testing.T) {
 		t.Errorf("of no samples it is %v, want NaN", got)
 	}
 }
+
+func TestNumberIsForPeople(t *testing.T) {
+	for value, want := range map[float64]string{
+		0: "0", 0.0003042: "0.000304", 1: "1", 51.94: "51.9", 99.96: "100", 2048: "2048", 243_812.4: "243812",
+		-212.4: "-212", math.NaN(): "–", math.Inf(1): "–",
+	} {
+		if got := benchmarks.Number(value); got != want {
+			t.Errorf("%g prints as %s, want %s", value, got, want)
+		}
+	}
+}

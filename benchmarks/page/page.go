@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strconv"
 	"strings"
 
 	"github.com/cleaveml/cleave/benchmarks"
@@ -106,7 +105,7 @@ func measured(r *benchmarks.Report, g benchmarks.Goal) string {
 		}
 		interval, verdict := "", ""
 		if f.Low != nil && f.High != nil {
-			interval = number(*f.Low) + " to " + number(*f.High)
+			interval = benchmarks.Number(*f.Low) + " to " + benchmarks.Number(*f.High)
 		}
 		if g.Value != nil {
 			verdict = "**no**"
@@ -114,11 +113,9 @@ func measured(r *benchmarks.Report, g benchmarks.Goal) string {
 				verdict = "yes"
 			}
 		}
-		return fmt.Sprintf("%s | %s | %s", number(f.Value), interval, verdict)
+		return fmt.Sprintf("%s | %s | %s", benchmarks.Number(f.Value), interval, verdict)
 	}
 	return "not in this run | | "
 }
-
-func number(x float64) string { return strconv.FormatFloat(x, 'g', 3, 64) }
 
 func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

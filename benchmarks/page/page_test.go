@@ -63,7 +63,7 @@ func TestPageWithARun(t *testing.T) {
 	}
 	for _, want := range []string{
 		"| `late_ms` | how late it is | ≤ 5 ms | 6 | 3 to 8 | **no** |\n",
-		"| `share` | how much of it | ≥ 0.9 | NaN |  | **no** |\n",
+		"| `share` | how much of it | ≥ 0.9 | – |  | **no** |\n",
 		"| `clock_ns` | the clock | none, in ns | not in this run | |  |\n",
 		"`v1`", "avx2", "Note: the machine was busy.\n", "seed 0",
 	} {

@@ -19,13 +19,13 @@ func printFigures(out io.Writer, r benchmarks.Report) error {
 	for _, f := range r.Figures {
 		goal, verdict := "", ""
 		if f.Goal != nil {
-			goal, verdict = benchmarks.Sign(f.Better)+" "+number(*f.Goal), map[bool]string{true: "holds", false: "missed"}[f.Holds]
+			goal, verdict = benchmarks.Sign(f.Better)+" "+strconv.FormatFloat(*f.Goal, 'g', -1, 64), map[bool]string{true: "holds", false: "missed"}[f.Holds]
 		}
 		interval := ""
 		if f.Low != nil && f.High != nil {
-			interval = number(*f.Low) + " to " + number(*f.High)
+			interval = benchmarks.Number(*f.Low) + " to " + benchmarks.Number(*f.High)
 		}
-		g.row(f.Name, number(f.Value)+" "+f.Unit, interval, goal, verdict)
+		g.row(f.Name, benchmarks.Number(f.Value)+" "+f.Unit, interval, goal, verdict)
 	}
 	if len(r.Figures) > 0 {
 		g.print()
@@ -36,8 +36,6 @@ func printFigures(out io.Writer, r benchmarks.Report) error {
 	_, err := out.Write(w.Bytes())
 	return err
 }
-
-func number(x float64) string { return strconv.FormatFloat(x, 'g', 3, 64) }
 
 // benchProgress shows rows done and what is measured now: a line that is written
 // over on a terminal, nothing in a pipe, and with verbose a line for each row.

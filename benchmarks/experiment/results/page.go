@@ -97,15 +97,15 @@ func (p Page) figures() []figureView {
 	}
 	var out []figureView
 	for _, f := range p.Report.Figures {
-		v := figureView{Name: f.Name, Value: number(f.Value), About: abouts[f.Name]}
+		v := figureView{Name: f.Name, Value: benchmarks.Number(f.Value), About: abouts[f.Name]}
 		if f.Unit != "ratio" && v.Value != "–" {
 			v.Value += " " + f.Unit
 		}
 		if f.Low != nil && f.High != nil {
-			v.Interval = number(*f.Low) + " to " + number(*f.High)
+			v.Interval = benchmarks.Number(*f.Low) + " to " + benchmarks.Number(*f.High)
 		}
 		if f.Goal != nil {
-			v.Goal, v.Verdict = benchmarks.Sign(f.Better)+" "+number(*f.Goal), map[bool]string{true: "holds", false: "missed"}[f.Holds]
+			v.Goal, v.Verdict = benchmarks.Sign(f.Better)+" "+strconv.FormatFloat(*f.Goal, 'g', -1, 64), map[bool]string{true: "holds", false: "missed"}[f.Holds]
 		}
 		out = append(out, v)
 	}
@@ -131,28 +131,17 @@ func (p Page) environment() [][2]string {
 	return out
 }
 
-// number has three digits that count, or more before the point; a dash is none.
-func number(x float64) string {
-	switch {
-	case math.IsNaN(x) || math.IsInf(x, 0):
-		return "–"
-	case math.Abs(x) >= 100:
-		return strconv.FormatFloat(x, 'f', 0, 64)
-	}
-	return strconv.FormatFloat(x, 'g', 3, 64)
-}
-
 // bytesText is a size for people.
 func bytesText(x float64) string {
 	switch {
 	case math.IsNaN(x):
 		return "–"
 	case x >= 1e6:
-		return number(x/1e6) + " MB"
+		return benchmarks.Number(x/1e6) + " MB"
 	case x >= 1e3:
-		return number(x/1e3) + " KB"
+		return benchmarks.Number(x/1e3) + " KB"
 	}
-	return number(x) + " B"
+	return benchmarks.Number(x) + " B"
 }
 
 func (a *arm) view() armView {
@@ -163,9 +152,9 @@ func (a *arm) view() armView {
 		}
 		return cellView{s, strconv.FormatFloat(x, 'g', -1, 64)}
 	}
-	median := number(a.P50.Value)
+	median := benchmarks.Number(a.P50.Value)
 	if !math.IsNaN(a.P50.Low) {
-		median = fmt.Sprintf("%s (%s–%s)", median, number(a.P50.Low), number(a.P50.High))
+		median = fmt.Sprintf("%s (%s–%s)", median, benchmarks.Number(a.P50.Low), benchmarks.Number(a.P50.High))
 	}
 	whole := func(n int) cellView { return value(strconv.Itoa(n), float64(n)) }
 	placement := a.Placement
@@ -173,8 +162,8 @@ func (a *arm) view() armView {
 		placement = "cannot run"
 	}
 	v := armView{Class: a.Strategy, Plan: a.Plan, Cells: []cellView{
-		word(a.Model), word(a.Network), word(a.Strategy), value(median, a.P50.Value), value(number(a.P95), a.P95), value(number(a.Mean), a.Mean),
-		value(number(a.Predicted), a.Predicted), whole(a.N), whole(a.Refused + a.Lost), whole(a.Switches),
+		word(a.Model), word(a.Network), word(a.Strategy), value(median, a.P50.Value), value(benchmarks.Number(a.P95), a.P95), value(benchmarks.Number(a.Mean), a.Mean),
+		value(benchmarks.Number(a.Predicted), a.Predicted), whole(a.N), whole(a.Refused + a.Lost), whole(a.Switches),
 		value(bytesText(a.Up), a.Up), value(bytesText(a.Down), a.Down), word(placement),
 	}}
 	if a.Infeasible != "" {
