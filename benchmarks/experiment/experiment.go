@@ -95,10 +95,12 @@ func (f File) SeedsFrom(first uint64) []uint64 {
 	return out
 }
 
-// Cells is how many rows a run has.
-func (f File) Cells() int {
-	return len(f.Models) * len(f.Networks) * len(f.Strategies) * f.seedCount()
-}
+// Cells are how many steps a run is kept in: one model on one network with one
+// seed, by all strategies.
+func (f File) Cells() int { return len(f.Models) * len(f.Networks) * f.seedCount() }
+
+// RowCount is how many rows a run has, one of each strategy in each cell.
+func (f File) RowCount() int { return f.Cells() * len(f.Strategies) }
 
 func (f File) seedCount() int { return max(len(f.Seeds), f.SeedCount) }
 
@@ -116,9 +118,9 @@ func (f File) Summary() string {
 		}
 		return fmt.Sprintf("%d %s", n, more)
 	}
-	return fmt.Sprintf("%s × %s × %s × %s: %s of %s, %s", count(len(f.Models), "model", "models"), count(len(f.Networks), "network", "networks"),
+	return fmt.Sprintf("%s × %s × %s × %s: %s, %s of %s, %s", count(len(f.Models), "model", "models"), count(len(f.Networks), "network", "networks"),
 		count(len(f.Strategies), "strategy", "strategies"), count(f.seedCount(), "seed", "seeds"), count(f.Cells(), "cell", "cells"),
-		count(f.Requests, "request", "requests"), f.Engine)
+		count(f.RowCount(), "row", "rows"), count(f.Requests, "request", "requests"), f.Engine)
 }
 
 // settings are those of the stream by which the strategy cleave runs.

@@ -22,7 +22,7 @@ import (
 const (
 	maxRequests = 100_000
 	maxSeeds    = 10_000
-	maxCells    = 100_000
+	maxRows     = 100_000
 	maxSlowdown = 1e4
 	maxSlots    = 4096
 )
@@ -86,8 +86,8 @@ func (r *reader) together(f *File, at place, got map[string]place) {
 	if f.Within > 0 && (scheduler.Settings{Objective: f.Objective}).Ranks() == scheduler.Latency {
 		r.fail(got["within"], "it bounds objective: traffic and objective: device-time; latency always takes the fastest plan")
 	}
-	if n := f.Cells(); n > maxCells {
-		r.fail(at, "%d cells of model, network, strategy and seed; want %d at most", n, maxCells)
+	if n := f.RowCount(); n > maxRows {
+		r.fail(at, "%d rows of model, network, strategy and seed; want %d at most", n, maxRows)
 	}
 }
 

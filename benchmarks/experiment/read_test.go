@@ -68,7 +68,7 @@ func TestParse(t *testing.T) {
 	if f.Hosts[0] != (Host{"device", partition.Device, 16, 1}) || f.Hosts[1] != (Host{"cloud", partition.Cloud, 1, 4}) {
 		t.Errorf("%+v", f.Hosts)
 	}
-	if !f.RawStays || f.Engine != Simulated || f.Requests != 30 || f.Cells() != 9 || !reflect.DeepEqual(f.SeedsFrom(7), []uint64{7, 8, 9}) {
+	if !f.RawStays || f.Engine != Simulated || f.Requests != 30 || f.Cells() != 3 || f.RowCount() != 9 || !reflect.DeepEqual(f.SeedsFrom(7), []uint64{7, 8, 9}) {
 		t.Errorf("%+v", f)
 	}
 	if got := strings.Join(f.Strategies, " "); got != "cleave device-only cloud-only" {
@@ -77,7 +77,7 @@ func TestParse(t *testing.T) {
 	if !f.Measures() || f.Experiment().Figure("lost", 2).Holds != true || f.Experiment().Figure("lost", 3).Holds {
 		t.Error("a model without profile needs no measuring, or a goal is not the file's")
 	}
-	if got, want := f.Summary(), "1 model × 1 network × 3 strategies × 3 seeds: 9 cells of 30 requests, simulated"; got != want {
+	if got, want := f.Summary(), "1 model × 1 network × 3 strategies × 3 seeds: 3 cells, 9 rows of 30 requests, simulated"; got != want {
 		t.Errorf("%s", got)
 	}
 }
@@ -250,7 +250,7 @@ func FuzzParse(f *testing.F) {
 				}
 			}
 		}
-		if e.Cells() < 1 || e.Cells() > maxCells || e.Hosts[0].Tier != partition.Device {
+		if e.Cells() < 1 || e.RowCount() > maxRows || e.Hosts[0].Tier != partition.Device {
 			t.Fatalf("%+v", e)
 		}
 	})

@@ -37,7 +37,7 @@ type Config struct {
 // one network with one seed, since strategies take turns there, or a profile.
 func Run(ctx context.Context, cfg Config) ([]Row, error) {
 	f := cfg.File
-	expected := len(f.Models) * len(f.Networks) * f.seedCount()
+	expected := f.Cells()
 	for _, m := range f.Models {
 		if f.Engine == Simulated && m.Profile == "" {
 			expected++

@@ -36,8 +36,8 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != f.Cells() {
-		t.Fatalf("%d rows of %d cells", len(rows), f.Cells())
+	if len(rows) != f.RowCount() {
+		t.Fatalf("%d rows, want %d", len(rows), f.RowCount())
 	}
 	for _, r := range rows {
 		if r.N != f.Requests || r.Refused+r.Lost > 0 || r.Infeasible != "" || !(r.Low <= r.P50 && r.P50 <= r.High && r.P50 <= r.P95) || r.Plan == "" || len(r.Samples) != r.N {

@@ -38,7 +38,7 @@ func newExperimentCheck() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), checked{f.Name, f.About, f.Summary(), f.Engine, f.Cells(), f.Requests, f.Measures()})
+				return printJSON(c.OutOrStdout(), checked{f.Name, f.About, f.Summary(), f.Engine, f.Cells(), f.RowCount(), f.Requests, f.Measures()})
 			}
 			fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", f.Name, f.Summary())
 			for _, n := range f.Networks {
@@ -47,7 +47,7 @@ func newExperimentCheck() *cobra.Command {
 				}
 			}
 			if f.Measures() {
-				fmt.Fprintln(c.OutOrStdout(), "agents measure on this machine, so ONNX Runtime is needed; see: cleave setup")
+				fmt.Fprintln(c.OutOrStdout(), "agents measure on this machine, which takes minutes and ONNX Runtime; see: cleave setup")
 			}
 			return nil
 		},
@@ -63,6 +63,7 @@ type checked struct {
 	Summary  string       `json:"summary"`
 	Engine   sweep.Engine `json:"engine"`
 	Cells    int          `json:"cells"`
+	Rows     int          `json:"rows"`
 	Requests int          `json:"requests"`
 	// Runtime: agents measure, so ONNX Runtime is needed.
 	Runtime bool `json:"runtime"`
