@@ -41,7 +41,7 @@ func (h Header) digest() string {
 func (h Header) match(now Header) error {
 	switch {
 	case h.Bench != now.Bench:
-		return fmt.Errorf("it is of the experiment %s, not %s", h.Bench, now.Bench)
+		return fmt.Errorf("it is a run of %s, not of %s", h.Bench, now.Bench)
 	case h.Commit != now.Commit:
 		return fmt.Errorf("it was begun by cleave %s, this is %s: rows of two programs do not mix", h.Commit, now.Commit)
 	case h.Machine != now.Machine:

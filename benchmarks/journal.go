@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -62,7 +63,11 @@ type JournalError struct {
 
 // Error implements error.
 func (e *JournalError) Error() string {
-	return fmt.Sprintf("%s %s: %v", e.Op, e.Path, e.Err)
+	err := e.Err
+	if p := (*fs.PathError)(nil); errors.As(err, &p) && p.Path == e.Path {
+		err = p.Err // the path is told once
+	}
+	return fmt.Sprintf("%s %s: %v", e.Op, e.Path, err)
 }
 
 // Unwrap implements errors.Unwrap.

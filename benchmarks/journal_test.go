@@ -107,7 +107,7 @@ func TestJournalRefusesAnotherConfig(t *testing.T) {
 	j, path := newJournal(t)
 	killed(t, j)
 	for want, change := range map[string]func(*Header){
-		"it is of the experiment self, not predict":     func(h *Header) { h.Bench = "predict" },
+		"it is a run of self, not of predict":           func(h *Header) { h.Bench = "predict" },
 		"it was begun by cleave v1, this is v2":         func(h *Header) { h.Commit = "v2" },
 		"it was begun on , this is a Pi":                func(h *Header) { h.Machine = "a Pi" },
 		"it was begun with --seed 7, not 8":             func(h *Header) { h.Seed = 8 },

@@ -3,10 +3,12 @@
 package archive
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -39,10 +41,13 @@ func Replace(path string, write func(io.Writer) error) (err error) {
 	defer func() {
 		if err != nil {
 			_ = os.Remove(file.Name()) // the first error counts
+			if p := (*fs.PathError)(nil); errors.As(err, &p) && p.Path == file.Name() {
+				err = p.Err // nobody knows the other name
+			}
 			err = fmt.Errorf("write %s: %w", path, err)
 		}
 	}()
-	if err := errors.Join(file.Chmod(0o640), write(file), file.Sync(), file.Close()); err != nil {
+	if err := cmp.Or(file.Chmod(0o640), write(file), file.Sync(), file.Close()); err != nil { // all run, the first error counts
 		return err
 	}
 	return os.Rename(file.Name(), path)

@@ -171,3 +171,20 @@ func TestWrite(t *testing.T) {
 		t.Errorf("into no folder: %v", err)
 	}
 }
+
+func TestReplaceTellsThePathOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "report.json")
+	err := archive.Replace(path, func(w io.Writer) error {
+		if err := w.(io.Closer).Close(); err != nil {
+			return err
+		}
+		_, err := w.Write([]byte("{}"))
+		return err
+	})
+	if want := "write " + path + ": file already closed"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 0 {
+		t.Errorf("%v is left: %v", left, err)
+	}
+}

@@ -55,6 +55,8 @@ func (b *benchCommand) open(h benchmarks.Header) (*benchFolder, error) {
 		return nil, usagef("--out %s: there is a run already; continue it with --resume %[1]s, or name another folder", dir)
 	case err != nil && b.out == "":
 		return nil, fmt.Errorf("%w; --out DIR keeps rows elsewhere", err)
+	case err != nil:
+		return nil, fmt.Errorf("--out %s: no run can be kept there: %w; name another folder", dir, err)
 	}
 	return &benchFolder{j, dir, b.out == ""}, err
 }
