@@ -1,0 +1,160 @@
+package fec
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	groupsWatched = 400 // whose losses say how much parity is needed
+	quantile      = 0.995
+	// random is the share of lost packets from which parity pays.
+	random = 0.0005
+	often  = 0.005
+	// enough packets, or half the groups, tell whether there is random loss.
+	enough = 1000
+)
+
+// need follows the losses of groups that were not due to a full queue. The zero
+// value has seen none.
+type need struct {
+	lost  []lossOf // the latest last
+	count int      // packets
+	sum   int      // lost
+}
+
+type lossOf struct{ packets, lost int }
+
+func (n *need) add(packets, lost int) {
+	if packets == 0 {
+		return
+	}
+	if len(n.lost) == groupsWatched {
+		n.count -= n.lost[0].packets
+		n.sum -= n.lost[0].lost
+		n.lost = n.lost[1:]
+	}
+	n.lost = append(n.lost, lossOf{packets, lost})
+	n.count += packets
+	n.sum += lost
+}
+
+// rate is the share of packets lost.
+func (n *need) rate() float64 {
+	if n.count == 0 {
+		return 0
+	}
+	return float64(n.sum) / float64(n.count)
+}
+
+// parity is how many parity packets a full group needs so that nearly all
+// groups lose no more than that, and one more where that is often: parity is
+// lost as well.
+func (n *need) parity() int {
+	least := 1
+	switch {
+	case n.count < enough && len(n.lost) < groupsWatched/2:
+		least = unknown
+	case n.rate() < random:
+		return 0
+	}
+	if len(n.lost) == 0 {
+		return least
+	}
+	lost := make([]int, len(n.lost))
+	for i, l := range n.lost {
+		lost[i] = l.lost
+	}
+	slices.Sort(lost)
+	at := lost[int(quantile*float64(len(lost)-1)+0.5)]
+	if n.rate() > often {
+		at++
+	}
+	return min(max(at, least), parityMost)
+}
+
+// queue tells losses to a full queue from random ones. The zero value has seen
+// none.
+type queue struct{ near, far share }
+
+// share of packets that were lost, of late.
+type share struct{ packets, lost float64 }
+
+func (s *share) add(packets, lost int) {
+	const memory = 0.999 // per group
+	s.packets = s.packets*memory + float64(packets)
+	s.lost = s.lost*memory + float64(lost)
+}
+
+func (s share) rate() float64 { return s.lost / max(1, s.packets) }
+
+// add takes in what a group lost, near the greatest queueing delay or far from it.
+func (q *queue) add(near bool, packets, lost int) {
+	if near {
+		q.near.add(packets, lost)
+	} else {
+		q.far.add(packets, lost)
+	}
+}
+
+// overflows reports whether packets are lost because the queue is full: those
+// that find it nearly so are lost clearly more often than others. Random loss
+// does not know the queue.
+func (q *queue) overflows() bool {
+	return q.near.lost >= 3 && q.near.rate() > 3*max(q.far.rate(), random)
+}
+
+// delays follows one-way times. The clocks of both ends differ by an unknown
+// offset: only what exceeds the least means anything.
+type delays struct {
+	base   uint32 // the first one, from which others are counted
+	begun  bool
+	least  [2]window // of now and before
+	most   [2]window
+	turned time.Time
+}
+
+type window struct {
+	v  int32
+	ok bool
+}
+
+// epoch is how long the least and the greatest delay hold at least.
+const epoch = 10 * time.Second
+
+// add takes in a one-way time in µs, modulo 2³², and reports whether the queue
+// is near its fullest.
+func (d *delays) add(now time.Time, raw uint32) bool {
+	if !d.begun {
+		d.begun, d.base, d.turned = true, raw, now
+	}
+	v := int32(raw - d.base)
+	if now.Sub(d.turned) > epoch {
+		d.least[1], d.most[1] = d.least[0], d.most[0]
+		d.least[0], d.most[0] = window{}, window{}
+		d.turned = now
+	}
+	if w := &d.least[0]; !w.ok || v < w.v {
+		*w = window{v, true}
+	}
+	queue := v - d.floor()
+	if w := &d.most[0]; !w.ok || queue > w.v {
+		*w = window{queue, true}
+	}
+	greatest := d.most[0].v
+	if d.most[1].ok {
+		greatest = max(greatest, d.most[1].v)
+	}
+	return greatest > shallow && queue > greatest/10*9
+}
+
+func (d *delays) floor() int32 {
+	if d.least[1].ok {
+		return min(d.least[0].v, d.least[1].v)
+	}
+	return d.least[0].v
+}
+
+// shallow is the greatest queueing delay, in µs, up to which nothing is said of
+// queues.
+const shallow = 3000

@@ -1,0 +1,204 @@
+package fec
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+const (
+	// groupsKept is how many groups a receiver remembers of a peer.
+	groupsKept = 64
+	// settled is how long after its first packet a group counts as complete: what
+	// has not come by then is lost, however late the parity.
+	settled = 50 * time.Millisecond
+)
+
+// receiver puts the groups of one peer together. It is not safe for concurrent
+// use.
+type receiver struct {
+	groups [groupsKept]*arriving
+	order  order
+	delay  delays
+	queue  queue
+	need   need
+	spare  [][]byte
+}
+
+// arriving is a group of which packets have come.
+type arriving struct {
+	number  uint16
+	live    bool
+	count   int // of data; 0: no parity has told yet
+	parity  int // the highest that has come, counted from 1
+	highest int // data index + 1 that was seen
+	data    int // packets of data that have come or were made
+	got     int // that have come, parity included
+	near    int // of these, with the queue near its fullest
+	first   time.Time
+	judged  bool
+	shards  [groupMost + parityMost][]byte
+	sizes   [groupMost + parityMost]int
+}
+
+// take takes a framed packet in and returns what may be handed up now.
+func (r *receiver) take(now time.Time, clock time.Duration, b []byte) (up [][]byte, made int) {
+	h, ok := parse(b)
+	if !ok {
+		return nil, 0
+	}
+	a := r.group(now, h.group)
+	if a == nil || a.sizes[h.index] > 0 || !a.accept(h) {
+		return nil, 0 // long past, a duplicate, or what another packet denies
+	}
+	if a.got++; r.delay.add(now, stamp(clock)-h.sent) {
+		a.near++
+	}
+	body := b[Overhead:]
+	if h.kind == kindData {
+		shard := putPrefix(r.room(a, int(h.index), prefix+len(body)), len(body), h.number)
+		copy(shard[prefix:], body)
+		a.data++
+		a.highest = max(a.highest, int(h.index)+1)
+		up = r.order.came(now, h.number, shard[prefix:], h.count > 0 && !r.congested(a))
+	} else {
+		copy(r.room(a, int(h.index), len(body)), body)
+		r.order.parity(now.Sub(a.first))
+	}
+	if a.count > 0 && a.data < a.count && a.got >= a.count && !r.congested(a) {
+		for _, p := range r.repair(a) {
+			made++
+			up = append(up, r.order.came(now, p.number, p.b, true)...)
+		}
+	}
+	return up, made
+}
+
+// accept reports whether a packet fits what is known of the group.
+func (a *arriving) accept(h head) bool {
+	if h.kind == kindData {
+		return a.count == 0 || int(h.index) < a.count
+	}
+	if a.count > 0 && a.count != int(h.count) || a.highest > int(h.count) {
+		return false
+	}
+	a.count = int(h.count)
+	a.parity = max(a.parity, int(h.index)-a.count+1)
+	return true
+}
+
+// congested reports whether what a group lacks was lost to a full queue: QUIC
+// has to see that.
+func (r *receiver) congested(a *arriving) bool { return 2*a.near > a.got && r.queue.overflows() }
+
+// room is memory for a shard of a group.
+func (r *receiver) room(a *arriving, index, size int) []byte {
+	if a.shards[index] == nil {
+		if n := len(r.spare); n > 0 {
+			a.shards[index], r.spare = r.spare[n-1], r.spare[:n-1]
+		} else {
+			a.shards[index] = make([]byte, shardMost)
+		}
+	}
+	a.sizes[index] = size
+	clear(a.shards[index][size:])
+	return a.shards[index][:size]
+}
+
+// group finds the state of a group, nil if that is long past.
+func (r *receiver) group(now time.Time, number uint16) *arriving {
+	slot := &r.groups[number%groupsKept]
+	if *slot == nil {
+		*slot = &arriving{}
+	}
+	a := *slot
+	if a.live && a.number == number {
+		return a
+	}
+	if a.live {
+		if int16(number-a.number) < 0 {
+			return nil
+		}
+		r.judge(a)
+		for _, s := range a.shards {
+			if s != nil {
+				r.spare = append(r.spare, s)
+			}
+		}
+	}
+	*a = arriving{number: number, live: true, first: now}
+	return a
+}
+
+// numbered is a packet by its number among all.
+type numbered struct {
+	number uint16
+	b      []byte
+}
+
+// repair makes the packets of a group that have not come.
+func (r *receiver) repair(a *arriving) []numbered {
+	n := a.count + a.parity
+	code, err := coders.get(a.count, a.parity)
+	if err != nil {
+		return nil
+	}
+	size := 0
+	for _, s := range a.sizes[a.count:n] {
+		size = max(size, s)
+	}
+	var shards [groupMost + parityMost][]byte
+	for i, s := range a.sizes[:n] {
+		if s > size || i >= a.count && s > 0 && s != size {
+			return nil // shards that do not belong together
+		}
+		if s > 0 {
+			shards[i] = a.shards[i][:size]
+		}
+	}
+	if err := code.ReconstructData(shards[:n]); err != nil {
+		return nil
+	}
+	var made []numbered
+	for i, shard := range shards[:a.count] {
+		if a.sizes[i] > 0 {
+			continue
+		}
+		if k := int(binary.BigEndian.Uint16(shard)); k > 0 && k <= size-prefix {
+			made = append(made, numbered{binary.BigEndian.Uint16(shard[2:]), shard[prefix : prefix+k]})
+		}
+	}
+	a.data = a.count
+	return made
+}
+
+// judge counts what a group has lost.
+func (r *receiver) judge(a *arriving) {
+	if !a.live || a.judged {
+		return
+	}
+	a.judged = true
+	count, came := a.count, 0
+	if count == 0 {
+		count = a.highest // no parity has told: a loss at its end is not seen
+	}
+	for _, s := range a.sizes[:count] {
+		if s > 0 {
+			came++
+		}
+	}
+	near := 2*a.near > a.got
+	r.queue.add(near, count, count-came)
+	if near && r.queue.overflows() {
+		came = count // nothing was lost at random
+	}
+	r.need.add(count, count-came)
+}
+
+// settle judges the groups whose packets are all here or late.
+func (r *receiver) settle(now time.Time) {
+	for _, a := range r.groups {
+		if a != nil && a.live && !a.judged && now.Sub(a.first) > settled {
+			r.judge(a)
+		}
+	}
+}
