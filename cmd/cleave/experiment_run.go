@@ -94,7 +94,7 @@ func (r *experimentRun) run(ctx context.Context) (err error) {
 		report.Warnings = timeless(report)
 	}
 	report.Figures, report.Rows = results.Figures(r.file.Experiment(), rows, r.seed), rowsOf(rows)
-	if err := errors.Join(r.write(folder, report, rows), r.print(folder, report)); err != nil {
+	if err := errors.Join(r.write(folder, report, rows), r.print(folder, report, rows)); err != nil {
 		return r.broken(ctx, folder, err)
 	}
 	if err := folder.Close(); err != nil {
@@ -230,10 +230,18 @@ func (r *experimentRun) write(folder *benchFolder, report benchmarks.Report, row
 	})
 }
 
-func (r *experimentRun) print(folder *benchFolder, report benchmarks.Report) error {
+func (r *experimentRun) print(folder *benchFolder, report benchmarks.Report, rows []sweep.Row) error {
 	out := r.command.OutOrStdout()
 	if r.json {
 		return printJSON(out, report)
+	}
+	g := newGrid(out, []string{"model", "network", "strategy", "p50 ms", "p95 ms", "unanswered", "ran on"}, "p50 ms", "p95 ms", "unanswered")
+	for _, l := range results.Lines(rows, r.seed) {
+		g.row(l.Model, l.Network, l.Strategy, benchmarks.Number(l.P50), benchmarks.Number(l.P95), l.Unanswered, l.RanOn)
+	}
+	g.print()
+	if _, err := fmt.Fprintln(out); err != nil {
+		return err
 	}
 	err := printFigures(out, report)
 	if err == nil && !folder.spare {

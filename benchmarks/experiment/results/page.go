@@ -157,14 +157,10 @@ func (a *arm) view() armView {
 		median = fmt.Sprintf("%s (%s–%s)", median, benchmarks.Number(a.P50.Low), benchmarks.Number(a.P50.High))
 	}
 	whole := func(n int) cellView { return value(strconv.Itoa(n), float64(n)) }
-	placement := a.Placement
-	if a.Infeasible != "" {
-		placement = "cannot run"
-	}
 	v := armView{Class: a.Strategy, Plan: a.Plan, Cells: []cellView{
 		word(a.Model), word(a.Network), word(a.Strategy), value(median, a.P50.Value), value(benchmarks.Number(a.P95), a.P95), value(benchmarks.Number(a.Mean), a.Mean),
 		value(benchmarks.Number(a.Predicted), a.Predicted), whole(a.N), whole(a.Refused + a.Lost), whole(a.Switches),
-		value(bytesText(a.Up), a.Up), value(bytesText(a.Down), a.Down), word(placement),
+		value(bytesText(a.Up), a.Up), value(bytesText(a.Down), a.Down), word(a.ranOn()),
 	}}
 	if a.Infeasible != "" {
 		v.Plan = a.Infeasible

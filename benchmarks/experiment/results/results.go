@@ -67,6 +67,31 @@ func armsOf(rows []experiment.Row, seed uint64) []*arm {
 	return out
 }
 
+// Line is a strategy on a network with a model, all seeds together, for a terminal.
+type Line struct {
+	Model, Network, Strategy string
+	P50, P95                 float64 // ms, NaN without answers
+	Unanswered               int
+	RanOn                    string
+}
+
+// Lines sums rows up, in the order in which they come.
+func Lines(rows []experiment.Row, seed uint64) []Line {
+	var out []Line
+	for _, a := range armsOf(rows, seed) {
+		out = append(out, Line{a.Model, a.Network, a.Strategy, a.P50.Value, a.P95, a.Refused + a.Lost, a.ranOn()})
+	}
+	return out
+}
+
+// ranOn is by which tiers most requests were computed.
+func (a *arm) ranOn() string {
+	if a.Infeasible != "" {
+		return "cannot run"
+	}
+	return a.Placement
+}
+
 // speedup is how many times faster cleave is than the best of the others, on a
 // network with a model.
 type speedup struct {
