@@ -3,10 +3,10 @@
 //
 // QUIC's congestion control (NewReno in quic-go) takes every lost packet for a
 // full queue; at 1 % random loss, a quarter of a link is left. Here each packet
-// leaves at once, with 11 bytes in front, in one of several interleaved groups;
-// when a group is full or has waited long enough, Reed-Solomon parity over it
-// follows, and a receiver that lacks a packet makes it anew. It hands up late
-// what it has made, which QUIC tolerates.
+// leaves at once, with 9 bytes in front; when its group is full or has waited
+// long enough, Reed-Solomon parity over that follows, and a receiver that lacks
+// a packet makes it anew. It hands up late what it has made, which quic-go
+// tolerates: to hold back what came meanwhile gained nothing.
 //
 // Loss that comes with a full queue is not random: QUIC has to see it, or the
 // flow would take the link from others. Packets carry the time they were sent;

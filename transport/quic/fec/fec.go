@@ -1,9 +1,9 @@
 package fec
 
 import (
-	"errors"
+	"math/rand/v2"
 	"net"
-	"os"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -15,12 +15,8 @@ type Conn struct {
 	clock time.Time // what stamps count from
 
 	mu     sync.Mutex
-	peers  map[string]*peer
-	gaps   map[*peer]bool // those of whom something is missing that may still come
+	peers  map[netip.AddrPort]*peer
 	closed bool
-
-	user    time.Time // its deadline of reading
-	waiting bool      // a read ends earlier, for a gap
 
 	read  sync.Mutex // of ready and buf
 	ready []packet
@@ -50,7 +46,6 @@ type peer struct {
 type Stats struct {
 	Data, Parity   uint64  // packets sent
 	Repaired       uint64  // packets received that were made anew
-	GivenUp        uint64  // packets not waited for any longer
 	Overflows      bool    // loss is taken for that of a full queue
 	ParityPerGroup int     // that is sent, of 20 packets
 	RandomLoss     float64 // share of packets, as the peer sees it
@@ -64,23 +59,33 @@ const peersMost = 1024
 
 // Wrap puts repair over a packet conn, which the Conn closes.
 func Wrap(pc net.PacketConn) *Conn {
-	return &Conn{pc: pc, clock: time.Now(), peers: map[string]*peer{}, gaps: map[*peer]bool{}}
+	return &Conn{pc: pc, clock: time.Now(), peers: map[netip.AddrPort]*peer{}}
+}
+
+// keyOf is an address to compare; it does not allocate for UDP.
+func keyOf(addr net.Addr) netip.AddrPort {
+	if u, ok := addr.(*net.UDPAddr); ok {
+		at := u.AddrPort()
+		return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	}
+	at, _ := netip.ParseAddrPort(addr.String()) // all others are one peer
+	return at
 }
 
 // peer finds or makes the state of an address; nil once closed. c.mu is held.
 func (c *Conn) peer(addr net.Addr) *peer {
-	key := addr.String()
+	key := keyOf(addr)
 	p := c.peers[key]
 	if p == nil && !c.closed {
 		if len(c.peers) >= peersMost {
 			for old, x := range c.peers { // any: whoever is still there comes again
 				x.stop()
 				delete(c.peers, old)
-				delete(c.gaps, x)
 				break
 			}
 		}
-		p = &peer{addr: addr, send: sender{parity: unknown, lanes: 1}}
+		// Numbers that begin anywhere are not taken for those of the process before.
+		p = &peer{addr: addr, send: sender{parity: unknown, group: group{number: uint16(rand.Uint32())}}}
 		c.peers[key] = p
 	}
 	return p
@@ -109,8 +114,8 @@ func (c *Conn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	if _, err := c.pc.WriteTo(framed, addr); err != nil {
 		return 0, err
 	}
-	if full != nil {
-		c.protect(p, full)
+	if full {
+		c.protect(p)
 	}
 	if p.flush == nil {
 		p.flush = time.AfterFunc(patience, func() { c.flush(p) })
@@ -118,16 +123,16 @@ func (c *Conn) WriteTo(b []byte, addr net.Addr) (int, error) {
 	return len(b), nil
 }
 
-// protect sends the parity of a group. c.mu is held.
-func (c *Conn) protect(p *peer, g *group) {
+// protect sends the parity of the group. c.mu is held.
+func (c *Conn) protect(p *peer) {
 	// A parity packet that is not sent or lost costs a repair, no more.
-	_ = p.send.protect(g, time.Since(c.clock), func(b []byte) {
+	_ = p.send.protect(time.Since(c.clock), func(b []byte) {
 		p.stats.Parity++
 		_, _ = c.pc.WriteTo(b, p.addr)
 	})
 }
 
-// flush ends groups that nothing was added to for a while.
+// flush ends a group that nothing was added to for a while.
 func (c *Conn) flush(p *peer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,13 +140,12 @@ func (c *Conn) flush(p *peer) {
 	if c.closed {
 		return
 	}
-	now := time.Now()
-	groups, next := p.send.due(now)
-	for _, g := range groups {
-		c.protect(p, g)
-	}
-	if !next.IsZero() {
-		p.flush = time.AfterFunc(next.Sub(now), func() { c.flush(p) })
+	switch at := p.send.due(); {
+	case at.IsZero():
+	case time.Now().Before(at):
+		p.flush = time.AfterFunc(time.Until(at), func() { c.flush(p) })
+	default:
+		c.protect(p)
 	}
 }
 
@@ -156,11 +160,8 @@ func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
 			c.ready = c.ready[1:]
 			return copy(b, p.b), p.from, nil
 		}
-		waiting := c.await()
 		n, from, err := c.pc.ReadFrom(c.buf[:])
 		switch {
-		case err != nil && waiting && errors.Is(err, os.ErrDeadlineExceeded) && !c.expired():
-			c.late()
 		case err != nil:
 			return 0, nil, err
 		case foreign(c.buf[:n]):
@@ -168,57 +169,6 @@ func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
 		default:
 			c.arrived(c.buf[:n], from)
 		}
-	}
-}
-
-// await has the next read end when the oldest gap of any peer is given up, and
-// reports whether there is one.
-func (c *Conn) await() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var first time.Time
-	for p := range c.gaps {
-		if at := p.recv.order.until(); first.IsZero() || at.Before(first) {
-			first = at
-		}
-	}
-	if first.IsZero() && !c.waiting {
-		return false
-	}
-	c.waiting = !first.IsZero()
-	if at := c.user; first.IsZero() || !at.IsZero() && at.Before(first) {
-		first = at
-	}
-	_ = c.pc.SetReadDeadline(first) // the read tells what is wrong with it
-	return c.waiting
-}
-
-// expired reports whether the user's own deadline has passed.
-func (c *Conn) expired() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.user.IsZero() && !time.Now().Before(c.user)
-}
-
-// late hands up what has waited long enough. c.read is held.
-func (c *Conn) late() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	for p := range c.gaps {
-		c.hand(p, p.recv.order.late(now))
-	}
-}
-
-// hand queues packets to be read. c.read and c.mu are held.
-func (c *Conn) hand(p *peer, up [][]byte) {
-	if p.recv.order.until().IsZero() {
-		delete(c.gaps, p)
-	} else {
-		c.gaps[p] = true
-	}
-	for _, b := range up {
-		c.ready = append(c.ready, packet{b, p.addr})
 	}
 }
 
@@ -232,19 +182,21 @@ func (c *Conn) arrived(b []byte, from net.Addr) {
 	}
 	if r, ok := parseReport(b); ok {
 		p.send.hear(r)
-		p.stats.ParityPerGroup, p.stats.RandomLoss = p.send.parity, float64(r.loss)/10000
+		p.stats.RandomLoss = float64(r.loss) / 10000
 		return
 	}
 	now := time.Now()
 	up, made := p.recv.take(now, now.Sub(c.clock), b)
 	p.stats.Repaired += uint64(made)
-	c.hand(p, up)
+	for _, b := range up {
+		c.ready = append(c.ready, packet{b, from})
+	}
 	if now.Sub(p.reported) >= reportEvery {
 		p.recv.settle(now)
 		p.reported = now
 		p.number++
 		var out [reportSize]byte
-		report{number: p.number, parity: uint8(p.recv.need.parity()), lanes: uint8(p.recv.order.lanes()), loss: uint16(10000 * p.recv.need.rate())}.put(out[:])
+		report{number: p.number, parity: uint8(p.recv.need.parity()), loss: uint16(10000 * p.recv.need.rate())}.put(out[:])
 		_, _ = c.pc.WriteTo(out[:], from) // the next one says the same
 	}
 }
@@ -253,9 +205,9 @@ func (c *Conn) arrived(b []byte, from net.Addr) {
 func (c *Conn) Stats(addr net.Addr) Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p := c.peers[addr.String()]; p != nil {
+	if p := c.peers[keyOf(addr)]; p != nil {
 		s := p.stats
-		s.GivenUp, s.Overflows = p.recv.order.given, p.recv.queue.overflows()
+		s.Overflows, s.ParityPerGroup = p.recv.queue.overflows(), p.send.parity
 		return s
 	}
 	return Stats{}
@@ -276,17 +228,10 @@ func (c *Conn) Close() error {
 func (c *Conn) LocalAddr() net.Addr { return c.pc.LocalAddr() }
 
 // SetDeadline implements net.PacketConn.
-func (c *Conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.pc.SetWriteDeadline(t))
-}
+func (c *Conn) SetDeadline(t time.Time) error { return c.pc.SetDeadline(t) }
 
 // SetReadDeadline implements net.PacketConn.
-func (c *Conn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.user, c.waiting = t, false
-	return c.pc.SetReadDeadline(t)
-}
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.pc.SetReadDeadline(t) }
 
 // SetWriteDeadline implements net.PacketConn.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.pc.SetWriteDeadline(t) }

@@ -11,13 +11,15 @@ const (
 	// settled is how long after its first packet a group counts as complete: what
 	// has not come by then is lost, however late the parity.
 	settled = 50 * time.Millisecond
+	// past is the age from which what stands at a peer's address may be another
+	// process: numbers that go back are of long ago before it, and new after it.
+	past = time.Second
 )
 
 // receiver puts the groups of one peer together. It is not safe for concurrent
 // use.
 type receiver struct {
 	groups [groupsKept]*arriving
-	order  order
 	delay  delays
 	queue  queue
 	need   need
@@ -40,35 +42,35 @@ type arriving struct {
 	sizes   [groupMost + parityMost]int
 }
 
-// take takes a framed packet in and returns what may be handed up now.
+// take takes a framed packet in and returns what may be handed up now, and how
+// many of these were made.
 func (r *receiver) take(now time.Time, clock time.Duration, b []byte) (up [][]byte, made int) {
 	h, ok := parse(b)
 	if !ok {
 		return nil, 0
 	}
+	body := b[Overhead:]
+	if h.kind == kindData {
+		up = append(up, body) // whatever it is worth for repair: QUIC knows a packet of its own
+	}
 	a := r.group(now, h.group)
 	if a == nil || a.sizes[h.index] > 0 || !a.accept(h) {
-		return nil, 0 // long past, a duplicate, or what another packet denies
+		return up, 0 // long past, there already, or what another packet denies
 	}
 	if a.got++; r.delay.add(now, stamp(clock)-h.sent) {
 		a.near++
 	}
-	body := b[Overhead:]
 	if h.kind == kindData {
-		shard := putPrefix(r.room(a, int(h.index), prefix+len(body)), len(body), h.number)
-		copy(shard[prefix:], body)
+		a.sizes[h.index] = fill(r.shard(a, int(h.index)), body)
 		a.data++
 		a.highest = max(a.highest, int(h.index)+1)
-		up = r.order.came(now, h.number, shard[prefix:], h.count > 0 && !r.congested(a))
 	} else {
-		copy(r.room(a, int(h.index), len(body)), body)
-		r.order.parity(now.Sub(a.first))
+		shard := r.shard(a, int(h.index))
+		a.sizes[h.index] = copy(shard, body)
 	}
 	if a.count > 0 && a.data < a.count && a.got >= a.count && !r.congested(a) {
-		for _, p := range r.repair(a) {
-			made++
-			up = append(up, r.order.came(now, p.number, p.b, true)...)
-		}
+		repaired := r.repair(a)
+		up, made = append(up, repaired...), len(repaired)
 	}
 	return up, made
 }
@@ -90,8 +92,8 @@ func (a *arriving) accept(h head) bool {
 // has to see that.
 func (r *receiver) congested(a *arriving) bool { return 2*a.near > a.got && r.queue.overflows() }
 
-// room is memory for a shard of a group.
-func (r *receiver) room(a *arriving, index, size int) []byte {
+// shard is memory for one of a group.
+func (r *receiver) shard(a *arriving, index int) []byte {
 	if a.shards[index] == nil {
 		if n := len(r.spare); n > 0 {
 			a.shards[index], r.spare = r.spare[n-1], r.spare[:n-1]
@@ -99,9 +101,7 @@ func (r *receiver) room(a *arriving, index, size int) []byte {
 			a.shards[index] = make([]byte, shardMost)
 		}
 	}
-	a.sizes[index] = size
-	clear(a.shards[index][size:])
-	return a.shards[index][:size]
+	return a.shards[index]
 }
 
 // group finds the state of a group, nil if that is long past.
@@ -111,12 +111,14 @@ func (r *receiver) group(now time.Time, number uint16) *arriving {
 		*slot = &arriving{}
 	}
 	a := *slot
-	if a.live && a.number == number {
-		return a
-	}
 	if a.live {
-		if int16(number-a.number) < 0 {
-			return nil
+		if now.Sub(a.first) < past {
+			if a.number == number {
+				return a
+			}
+			if int16(number-a.number) < 0 {
+				return nil
+			}
 		}
 		r.judge(a)
 		for _, s := range a.shards {
@@ -129,14 +131,8 @@ func (r *receiver) group(now time.Time, number uint16) *arriving {
 	return a
 }
 
-// numbered is a packet by its number among all.
-type numbered struct {
-	number uint16
-	b      []byte
-}
-
 // repair makes the packets of a group that have not come.
-func (r *receiver) repair(a *arriving) []numbered {
+func (r *receiver) repair(a *arriving) (made [][]byte) {
 	n := a.count + a.parity
 	code, err := coders.get(a.count, a.parity)
 	if err != nil {
@@ -158,13 +154,9 @@ func (r *receiver) repair(a *arriving) []numbered {
 	if err := code.ReconstructData(shards[:n]); err != nil {
 		return nil
 	}
-	var made []numbered
 	for i, shard := range shards[:a.count] {
-		if a.sizes[i] > 0 {
-			continue
-		}
-		if k := int(binary.BigEndian.Uint16(shard)); k > 0 && k <= size-prefix {
-			made = append(made, numbered{binary.BigEndian.Uint16(shard[2:]), shard[prefix : prefix+k]})
+		if k := int(binary.BigEndian.Uint16(shard)); a.sizes[i] == 0 && k > 0 && k <= size-sizePrefix {
+			made = append(made, shard[sizePrefix:sizePrefix+k])
 		}
 	}
 	a.data = a.count

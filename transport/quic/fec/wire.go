@@ -14,32 +14,29 @@ const (
 
 const (
 	// Overhead is what a packet of QUIC grows by, in bytes.
-	Overhead = 11
+	Overhead = 9
 	// groupMost is how many packets a group has at most, parityMost how many
 	// parity packets protect one.
 	groupMost  = 20
 	parityMost = 6
 
-	// prefix is in front of each packet within a shard: its size and its number.
-	prefix     = 4
+	sizePrefix = 2 // in front of each packet within a shard
 	packetMost = 1500
-	shardMost  = packetMost + prefix
-	reportSize = 7
+	shardMost  = packetMost + sizePrefix
+	reportSize = 6
 )
 
 // head is in front of data and parity:
 //
-//	kind (1) group (2) index (1) count (1) number (2) sent (4)
+//	kind (1) group (2) index (1) count (1) sent (4)
 //
-// index counts a group's packets, parity behind the data. For parity, count is
-// the group's data packets, and what follows is the shard. For data, count is
-// the parity that a full group gets, and number the packet's among all, modulo
-// 2¹⁶. sent is when, in µs modulo 2³².
+// index counts a group's packets, parity behind the data. count is 0 for data,
+// for a group may end at any packet; for parity it is the group's data packets,
+// and what follows is the shard. sent is when, in µs modulo 2³².
 type head struct {
 	kind         byte
 	group        uint16
 	index, count uint8
-	number       uint16
 	sent         uint32
 }
 
@@ -47,49 +44,46 @@ func (h head) put(b []byte) {
 	b[0] = h.kind
 	binary.BigEndian.PutUint16(b[1:], h.group)
 	b[3], b[4] = h.index, h.count
-	binary.BigEndian.PutUint16(b[5:], h.number)
-	binary.BigEndian.PutUint32(b[7:], h.sent)
+	binary.BigEndian.PutUint32(b[5:], h.sent)
 }
 
 // parse reads a head; ok is false where a packet is malformed.
 func parse(b []byte) (h head, ok bool) {
-	if len(b) < Overhead || len(b) > Overhead+shardMost {
+	if len(b) <= Overhead || len(b) > Overhead+shardMost {
 		return h, false
 	}
-	h = head{kind: b[0], group: binary.BigEndian.Uint16(b[1:]), index: b[3], count: b[4],
-		number: binary.BigEndian.Uint16(b[5:]), sent: binary.BigEndian.Uint32(b[7:])}
+	h = head{kind: b[0], group: binary.BigEndian.Uint16(b[1:]), index: b[3], count: b[4], sent: binary.BigEndian.Uint32(b[5:])}
 	switch h.kind {
 	case kindData:
-		return h, h.count <= parityMost && h.index < groupMost && len(b) <= Overhead+packetMost
+		return h, h.count == 0 && h.index < groupMost && len(b) <= Overhead+packetMost
 	case kindParity:
-		return h, h.count > 0 && h.count <= groupMost && h.index >= h.count && h.index < h.count+parityMost && len(b) > Overhead+prefix
+		return h, h.count > 0 && h.count <= groupMost && h.index >= h.count && h.index < h.count+parityMost && len(b) > Overhead+sizePrefix
 	}
 	return h, false
 }
 
 // report is what a receiver tells the sender: the parity packets that a full
-// group needs, the groups to fill in turns, and the share of packets lost at
-// random in 1/10000.
+// group needs, and the share of packets lost at random in 1/10000.
 //
-//	kind (1) number (2) parity (1) lanes (1) loss (2)
+//	kind (1) number (2) parity (1) loss (2)
 type report struct {
-	number        uint16
-	parity, lanes uint8
-	loss          uint16
+	number uint16
+	parity uint8
+	loss   uint16
 }
 
 func (r report) put(b []byte) {
 	b[0] = kindReport
 	binary.BigEndian.PutUint16(b[1:], r.number)
-	b[3], b[4] = r.parity, r.lanes
-	binary.BigEndian.PutUint16(b[5:], r.loss)
+	b[3] = r.parity
+	binary.BigEndian.PutUint16(b[4:], r.loss)
 }
 
 func parseReport(b []byte) (r report, ok bool) {
-	if len(b) != reportSize || b[0] != kindReport || b[3] > parityMost || b[4] < 1 || b[4] > lanesMost {
+	if len(b) != reportSize || b[0] != kindReport || b[3] > parityMost {
 		return r, false
 	}
-	return report{number: binary.BigEndian.Uint16(b[1:]), parity: b[3], lanes: b[4], loss: binary.BigEndian.Uint16(b[5:])}, true
+	return report{number: binary.BigEndian.Uint16(b[1:]), parity: b[3], loss: binary.BigEndian.Uint16(b[4:])}, true
 }
 
 // foreign reports whether a packet is QUIC's as it is.
