@@ -89,9 +89,10 @@ func (fakeRuntime) Fingerprint(models.Form) string { return "fake" }
 // fakeEngine interprets stages. hold, when set, is called before every run of
 // a session and may block.
 type fakeEngine struct {
-	mu   sync.Mutex
-	hold func(ctx context.Context, ops int) error
-	runs int
+	mu    sync.Mutex
+	hold  func(ctx context.Context, ops int) error
+	runs  int
+	loads int
 }
 
 func (e *fakeEngine) setHold(hold func(context.Context, int) error) {
@@ -101,6 +102,9 @@ func (e *fakeEngine) setHold(hold func(context.Context, int) error) {
 }
 
 func (e *fakeEngine) Load(_ context.Context, st models.Stage) (nodes.Session, error) {
+	e.mu.Lock()
+	e.loads++
+	e.mu.Unlock()
 	m := new(onnx.ModelProto)
 	if err := proto.Unmarshal(st.Model, m); err != nil {
 		return nil, err

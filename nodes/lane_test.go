@@ -93,4 +93,7 @@ func TestRunsTakeTurnsWithoutMemory(t *testing.T) {
 	must(t, l.run(t.Context()))
 	l.compute.Release(l.loaded)
 	must(t, l.compute.Close())
+	if l.engine.loads != 1 {
+		t.Errorf("%d sessions were built", l.engine.loads)
+	}
 }

@@ -33,7 +33,7 @@ func BenchmarkRGB(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	img, err := decode(data)
+	img, err := decode(data, 640, 480)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -63,7 +63,7 @@ func (d *Decoder) Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor.Ten
 	if int64(h) != d.want[0] || int64(w) != d.want[1] {
 		return nil, fmt.Errorf("%w: it is %d×%d, the model was prepared for %d×%d", ErrImage, w, h, d.want[1], d.want[0])
 	}
-	img, err := decode(inputs[0].Data)
+	img, err := decode(inputs[0].Data, w, h)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func Check(data []byte) (width, height int, err error) {
 	if width, height, err = Size(data); err != nil {
 		return 0, 0, err
 	}
-	_, err = decode(data)
+	_, err = decode(data, width, height)
 	return width, height, err
 }
 
@@ -109,11 +109,12 @@ func config(data []byte) (image.Config, error) {
 	return jpeg.DecodeConfig(bytes.NewReader(data))
 }
 
-func decode(data []byte) (image.Image, error) {
+// decode decodes an image of the size that its header tells.
+func decode(data []byte, width, height int) (image.Image, error) {
 	dec := jpeg.Decode
 	if bytes.HasPrefix(data, pngMagic) {
 		dec = png.Decode
-	} else if img, ok := decodeFast(data); ok {
+	} else if img, ok := decodeFast(data, width, height); ok {
 		return img, nil
 	}
 	img, err := dec(bytes.NewReader(data))
@@ -126,20 +127,20 @@ func decode(data []byte) (image.Image, error) {
 // decodeFast decodes a JPEG with vector instructions, twice as fast as the
 // standard library. That has the last word on what is refused here, and on what
 // the two do not read alike.
-func decodeFast(data []byte) (img image.Image, ok bool) {
+func decodeFast(data []byte, width, height int) (img image.Image, ok bool) {
 	defer func() {
 		if recover() != nil { // the bytes come from anyone
 			img, ok = nil, false
 		}
 	}()
-	cfg, err := jpeg.DecodeConfig(bytes.NewReader(data))
-	if err != nil || !bytes.HasSuffix(bytes.TrimRight(data, "\x00"), endOfJPEG) {
+	if !bytes.HasSuffix(bytes.TrimRight(data, "\x00"), endOfJPEG) {
 		return nil, false // cut short: not every decoder minds
 	}
-	if img, err = jpegn.Decode(bytes.NewReader(data)); err != nil {
+	img, err := jpegn.Decode(bytes.NewReader(data))
+	if err != nil {
 		return nil, false
 	}
-	return img, img.Bounds() == image.Rect(0, 0, cfg.Width, cfg.Height)
+	return img, img.Bounds() == image.Rect(0, 0, width, height)
 }
 
 // endOfJPEG is the marker that ends an image.

@@ -113,7 +113,7 @@ func TestFastDecoderAgreesWithTheStandardLibrary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fast, ok := decodeFast(data)
+		fast, ok := decodeFast(data, size[0], size[1])
 		if !ok {
 			t.Fatalf("%v: not decoded", size)
 		}
@@ -139,7 +139,7 @@ func TestWhatTheFastDecoderLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, data := range map[string][]byte{"nothing": nil, "half": data[:len(data)/2], "no end": data[:len(data)-2]} {
-		if _, ok := decodeFast(data); ok {
+		if _, ok := decodeFast(data, 16, 16); ok {
 			t.Errorf("%s: decoded", name)
 		}
 	}
