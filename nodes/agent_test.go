@@ -51,8 +51,13 @@ func TestEveryPlanGivesTheWholeAnswer(t *testing.T) {
 		}
 		check(t, answers)
 		ops := 0
+		within := report.Elapsed // the wait for a host holds all that it did
 		for _, h := range report.Hosts {
 			ops += h.Ops
+			if spent := h.Queue + h.Decode + h.Compute + h.Encode + h.Other + h.Next; h.Other <= 0 || spent > within {
+				t.Errorf("%v: %s says %+v, %v in all, of %v", plan, h.Host, h, spent, within)
+			}
+			within = h.Next
 			if h.Fallback != "" {
 				t.Errorf("%v: %s fell back: %s", plan, h.Host, h.Fallback)
 			}

@@ -16,6 +16,7 @@ import (
 
 // job is this host's step of a request and the steps behind it.
 type job struct {
+	came     time.Time // the request, to this host
 	g        *models.Graph
 	steps    []step // this host's first
 	rest     [][]models.OpID
@@ -39,7 +40,7 @@ type job struct {
 // newJob resolves the steps' ops and checks that together they can run: every
 // value that a step reads is given, or made by a step before it.
 func newJob(g *models.Graph, steps []step, rawStays bool, given func(models.ValueID) bool) (*job, error) {
-	j := &job{g: g, steps: steps, rawStays: rawStays, given: given, values: Values{}}
+	j := &job{came: time.Now(), g: g, steps: steps, rawStays: rawStays, given: given, values: Values{}}
 	made := make([]bool, len(g.Values))
 	for i, st := range steps {
 		ops, err := opsOf(st.Ops, g)
@@ -121,6 +122,7 @@ func (a *Agent) execute(ctx context.Context, j *job) (Values, []HostReport, erro
 			answers[id] = t
 		}
 	}
+	reports[0].rest(j.came)
 	return answers, reports, nil
 }
 
@@ -368,6 +370,7 @@ func (a *Agent) finish(ctx context.Context, j *job, behind []models.OpID, cause 
 
 // serveSegment runs this host's step for a peer.
 func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transport.Frame, error) {
+	came := time.Now()
 	var r segmentRequest
 	if err := json.Unmarshal(f.Header.Control, &r); err != nil {
 		return nil, &Error{Op: "run segment", Node: a.cfg.ID, Kind: Invalid, Err: fmt.Errorf("unreadable request: %w", err)}
@@ -399,7 +402,7 @@ func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transpor
 	if err != nil {
 		return nil, err
 	}
-	j.epoch, j.holder, j.stream = f.Header.GetEpoch(), r.Holder, r.Stream
+	j.came, j.epoch, j.holder, j.stream = came, f.Header.GetEpoch(), r.Holder, r.Stream
 	j.decode = func() error {
 		for id, i := range arrived {
 			t, err := f.Tensor(i)
@@ -442,6 +445,7 @@ func (a *Agent) answerFrame(ctx context.Context, j *job, answers Values, reports
 	}
 	reports[0].Queue += spent.Queue
 	reports[0].Encode += spent.Work()
+	reports[0].rest(j.came)
 	reply.Header.Control, err = json.Marshal(segmentReply{Hosts: reports})
 	return reply, err
 }

@@ -272,7 +272,7 @@ func (a *Agent) Infer(ctx context.Context, epoch uint64, input Values) (Values, 
 	if err != nil {
 		return nil, InferReport{}, err
 	}
-	j.epoch = epoch
+	j.came, j.epoch = start, epoch
 	for id, t := range input {
 		j.values[id] = t
 	}

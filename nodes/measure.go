@@ -172,10 +172,12 @@ func (a *Agent) timeSegments(ctx context.Context, r timeRequest) (timeReply, err
 const probes = 3
 
 // pings is how often the way there and back is measured, pingsAgain when it was
-// before; the median counts.
+// before; the median counts. Between them lies a gap, as between requests: what
+// has just run is done faster.
 const (
 	pings      = 9
 	pingsAgain = 3
+	pingGap    = 20 * time.Millisecond
 )
 
 // measureLinks probes the links to the given hosts, one after the other.
@@ -223,6 +225,9 @@ func (a *Agent) measureLink(ctx context.Context, host partition.HostID) (Measure
 	}
 	var trips []time.Duration
 	for range n {
+		if err := wait(ctx, pingGap); err != nil {
+			return MeasuredLink{}, a.failed("ping", err)
+		}
 		start := time.Now()
 		reply, err := call(ctx, conn, request{kind: kindPing}, nil)
 		if err != nil {

@@ -99,6 +99,10 @@ type HostReport struct {
 	Decode  time.Duration    `json:"decode"`
 	Compute time.Duration    `json:"compute"`
 	Encode  time.Duration    `json:"encode"`
+	// Other is what remains of the time that the request was at this host:
+	// reading it, looking its segment up, and waiting in vain for a host that
+	// gave no answer.
+	Other time.Duration `json:"other"`
 	// Next is the time from sending to the next host until its reply was here.
 	Next time.Duration `json:"next,omitempty"`
 	// Sent and Received are the encoded tensor bytes exchanged with the next host.
@@ -110,6 +114,11 @@ type HostReport struct {
 	// Failed is the host that could not be reached or broke off; empty where it
 	// was only late.
 	Failed partition.HostID `json:"failed,omitempty"`
+}
+
+// rest sets Other of a request that came at the given time.
+func (h *HostReport) rest(came time.Time) {
+	h.Other = max(0, time.Since(came)-h.Queue-h.Decode-h.Compute-h.Encode-h.Next)
 }
 
 type segmentReply struct {

@@ -26,7 +26,7 @@ func (a *Agent) Send(ctx context.Context, id scheduler.StreamID, input Values) (
 		return nil, InferReport{}, err
 	}
 	report := InferReport{Stream: id, Epoch: uint64(b.choice.Epoch), Plan: b.r.plan.String(), Predicted: b.choice.Predicted}
-	answers, reports, err := a.runBy(ctx, b, input)
+	answers, reports, err := a.runBy(ctx, b, start, input)
 	report.Elapsed, report.Hosts = time.Since(start), reports
 	a.steering.end(b.st, b.r, b.choice, report, err)
 	if err != nil {
@@ -44,13 +44,13 @@ type begun struct {
 	rawStays bool
 }
 
-func (a *Agent) runBy(ctx context.Context, b begun, input Values) (Values, []HostReport, error) {
+func (a *Agent) runBy(ctx context.Context, b begun, came time.Time, input Values) (Values, []HostReport, error) {
 	given := func(id models.ValueID) bool { _, ok := input[id]; return ok }
 	j, err := newJob(b.st.g, b.r.ad.steps, b.rawStays, given)
 	if err != nil {
 		return nil, nil, err
 	}
-	j.epoch, j.holder, j.stream = uint64(b.choice.Epoch), a.cfg.ID, b.st.id
+	j.came, j.epoch, j.holder, j.stream = came, uint64(b.choice.Epoch), a.cfg.ID, b.st.id
 	j.patience, j.expected = scheduler.Patience(b.choice.Predicted), b.choice.Predicted
 	j.elsewhere = func(failed partition.HostID) []step { return a.steering.elsewhere(b.st, b.r, failed) }
 	for id, t := range input {

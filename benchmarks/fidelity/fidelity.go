@@ -29,7 +29,7 @@ func Experiment() benchmarks.Experiment {
 		About: "the simulated cluster against real agents over emulated links",
 		Method: `A device (slowed down 16 times) and a cloud as agents in processes of their own, joined by an emulated link on the loopback, plan a model. The
 plan that they choose and those of the single hosts are then run, in turns, a request every 40 ms after the answer to the one before; the
-simulated cluster runs the same plans over the nominal link, by measured costs: what the stages took in every other request, and what a ping takes beside the link. Its median latency is put over
+simulated cluster runs the same plans over the nominal link, by measured costs: how long each stage had every other request in its hands, and what a ping takes beyond the nominal round trip. Its median latency is put over
 that of the requests between these, and the other way round; the mean of the two ratios counts. No request is on both sides, nothing of the simulation is
 fitted, and a machine that computes faster or slower than a minute ago is so on both sides. The ratios of ` + "`_profiled`" + ` figures are of a second simulation, by what
 the agents measured of their stages when they profiled the model: what these are off by in addition is the profile's, and ` + "`bench predict`" + `'s subject. The networks
@@ -217,8 +217,9 @@ func (c cell) real(ctx context.Context, plans []partition.Plan) (times [][]time.
 	return times, work, nil
 }
 
-// took is how long requests took, and what each stage of theirs worked. One that
-// did not run by all stages of its plan does not count.
+// took is how long requests took, and how long each stage had them without
+// waiting for a slot or the next host. One that did not run by all stages of
+// its plan does not count.
 func took(reports []nodes.InferReport, stages int) (times []time.Duration, work [][]time.Duration) {
 	work = make([][]time.Duration, stages)
 	for _, r := range reports {
@@ -227,7 +228,7 @@ func took(reports []nodes.InferReport, stages int) (times []time.Duration, work 
 		}
 		times = append(times, r.Elapsed)
 		for k, h := range r.Hosts {
-			work[k] = append(work[k], h.Decode+h.Compute+h.Encode)
+			work[k] = append(work[k], h.Decode+h.Compute+h.Encode+h.Other)
 		}
 	}
 	return times, work

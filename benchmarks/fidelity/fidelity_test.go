@@ -59,7 +59,7 @@ func TestTook(t *testing.T) {
 	report := func(elapsed time.Duration, hosts ...nodes.HostReport) nodes.InferReport {
 		return nodes.InferReport{Elapsed: elapsed, Hosts: hosts}
 	}
-	device, cloud := nodes.HostReport{Compute: 4, Encode: 1}, nodes.HostReport{Decode: 2, Compute: 3}
+	device, cloud := nodes.HostReport{Queue: 8, Compute: 3, Encode: 1, Other: 1, Next: 9}, nodes.HostReport{Decode: 2, Compute: 3}
 	times, work := took([]nodes.InferReport{report(20, device, cloud), report(9, device), report(30, device, cloud)}, 2)
 	if !slices.Equal(times, []time.Duration{20, 30}) || len(work) != 2 || !slices.Equal(work[0], []time.Duration{5, 5}) || !slices.Equal(work[1], []time.Duration{5, 5}) {
 		t.Errorf("%v, %v", times, work)

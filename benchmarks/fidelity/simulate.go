@@ -16,10 +16,11 @@ import (
 // simulated is how many requests the median of a plan is of.
 const simulated = 200
 
-// software is what the agents have found that a message takes beside the link, on
-// average of both ways; the simulation's own default if they found nothing.
-func software(p partition.Problem) time.Duration {
-	return (p.Links[0][1].Fixed + p.Links[1][0].Fixed) / 2
+// software is what the agents have found that a message takes beyond the nominal
+// network, on average of both ways: the rest of a ping's round trip. Not 0, which stands for the default.
+func software(p partition.Problem, n predict.Network) time.Duration {
+	out, back := p.Links[0][1], p.Links[1][0]
+	return max(time.Nanosecond, (out.Latency+out.Fixed+back.Latency+back.Fixed-n.RTT)/2)
 }
 
 // simulate runs a plan of a model on device and cloud over the nominal network
@@ -50,7 +51,7 @@ func simulate(ctx context.Context, m simulation.Model, p partition.Plan, n predi
 		hosts = append(hosts, simulation.Host{ID: h.ID, Tier: h.Tier})
 	}
 	r, err := simulation.Run(ctx, simulation.Config{
-		Seed: seed, Duration: simulated * (gap + p.Total), Noise: -1, Software: software(m.Problem),
+		Seed: seed, Duration: simulated * (gap + p.Total), Noise: -1, Software: software(m.Problem, n),
 		Hosts:  hosts,
 		Wires:  []simulation.Wire{{Name: "link", Up: spec(n.Up), Down: spec(n.Down)}},
 		Routes: []simulation.Route{{A: "device", B: "cloud", Wires: []string{"link"}}},

@@ -252,6 +252,7 @@ type hostSteps struct {
 	Decode  float64          `json:"decode_ms"`
 	Compute float64          `json:"compute_ms"`
 	Encode  float64          `json:"encode_ms"`
+	Other   float64          `json:"other_ms"` // looking the segment up and the like
 	// Link is the time on the link to the next host, there and back: what is
 	// left of the wait for its reply without that host's own steps.
 	Link     float64      `json:"link_ms"`
@@ -326,10 +327,10 @@ func once(ctx context.Context, budget time.Duration, send sender) (map[string]te
 func stepsOf(report nodes.InferReport) []hostSteps {
 	var rows []hostSteps
 	for i, h := range report.Hosts {
-		row := hostSteps{h.Host, h.Ops, ms(h.Queue), ms(h.Decode), ms(h.Compute), ms(h.Encode), ms(h.Next), h.Sent, h.Received, h.Fallback}
+		row := hostSteps{h.Host, h.Ops, ms(h.Queue), ms(h.Decode), ms(h.Compute), ms(h.Encode), ms(h.Other), ms(h.Next), h.Sent, h.Received, h.Fallback}
 		if i+1 < len(report.Hosts) {
 			next := report.Hosts[i+1]
-			row.Link = ms(max(0, h.Next-next.Queue-next.Decode-next.Compute-next.Encode-next.Next))
+			row.Link = ms(max(0, h.Next-next.Queue-next.Decode-next.Compute-next.Encode-next.Other-next.Next))
 		}
 		rows = append(rows, row)
 	}
@@ -352,10 +353,10 @@ func (r *runReport) print(w io.Writer) {
 	} else {
 		fmt.Fprintf(w, "\n%s: %s   predicted %s ms\n", r.Strategy, withoutEstimate(r.Plan), digits(ms(r.Plan.Total)))
 	}
-	t := newGrid(w, []string{"host", "ops", "queue ms", "decode ms", "compute ms", "encode ms", "link ms", "sent", "received"},
-		"ops", "queue ms", "decode ms", "compute ms", "encode ms", "link ms", "sent", "received")
+	t := newGrid(w, []string{"host", "ops", "queue ms", "decode ms", "compute ms", "encode ms", "other ms", "link ms", "sent", "received"},
+		"ops", "queue ms", "decode ms", "compute ms", "encode ms", "other ms", "link ms", "sent", "received")
 	for _, h := range r.Hosts {
-		t.row(h.Host, h.Ops, digits(h.Queue), digits(h.Decode), digits(h.Compute), digits(h.Encode), digits(h.Link), h.Sent, h.Received)
+		t.row(h.Host, h.Ops, digits(h.Queue), digits(h.Decode), digits(h.Compute), digits(h.Encode), digits(h.Other), digits(h.Link), h.Sent, h.Received)
 	}
 	t.print()
 	if r.Via != nil {

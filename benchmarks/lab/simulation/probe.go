@@ -16,6 +16,7 @@ const (
 	probeSpan    = 120 * time.Millisecond
 	pingTimeout  = 600 * time.Millisecond
 	pings        = 3
+	pingGap      = 20 * time.Millisecond
 	idleTimeout  = 3 * time.Second
 	sniffPause   = 5 * time.Second
 )
@@ -129,7 +130,7 @@ func (h *host) measure(to *host, p *peer, until time.Duration, tell func(schedul
 			p.in.Observe(back.sample(true), now)
 			trip := r.rtt()
 			p.out.ObserveRTT(trip, now)
-			s.after(pings*(trip+2*s.cfg.Software), func() {
+			s.after(pings*(pingGap+trip+2*s.cfg.Software), func() {
 				l := p.links(s.time())
 				link := func(e transport.Estimate) partition.Link { return linkOf(e, trip+2*s.cfg.Software) }
 				if l.Out.Rate > 0 && l.In.Rate > 0 {
