@@ -12,6 +12,7 @@ import (
 	"github.com/cleaveml/cleave/benchmarks"
 	"github.com/cleaveml/cleave/benchmarks/lab/simulation"
 	"github.com/cleaveml/cleave/benchmarks/predict"
+	"github.com/cleaveml/cleave/models/zoo"
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
 )
@@ -94,5 +95,12 @@ func TestHalvesShareNothing(t *testing.T) {
 	p := partition.Plan{Stages: []partition.Stage{{Host: "device"}}}
 	if got := withWork(p, [][]time.Duration{{10, 99, 20, 99, 30}}, 0).Stages[0].Compute; got != 20 {
 		t.Errorf("works %v", got)
+	}
+}
+
+// TestModels: the experiment is about the whole zoo.
+func TestModels(t *testing.T) {
+	if got, want := slices.Sorted(slices.Values(Models())), slices.Sorted(slices.Values(zoo.Names())); !slices.Equal(got, want) {
+		t.Errorf("%v, the zoo has %v", got, want)
 	}
 }
