@@ -13,7 +13,7 @@ import (
 
 // experiments are the commands of `cleave bench`, as it lists them.
 func experiments() []experiment {
-	return []experiment{experimentSelf(), experimentPredict(), experimentShaper(), experimentCrowd(), experimentFidelity()}
+	return []experiment{experimentSelf(), experimentPredict(), experimentShaper(), experimentCrowd(), experimentFidelity(), experimentTransport()}
 }
 
 // experiment is one of them.

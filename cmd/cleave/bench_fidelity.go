@@ -42,7 +42,7 @@ func (f *fidelityFlags) measure(ctx context.Context, b *benchRun) (outcome, erro
 	if f.record != "" && len(f.models) != 1 {
 		return none, usagef("--record is for one model; name it with --model mobilenet_v2 for example")
 	}
-	g, err := prepareGround(ctx, b, f.models, f.networks, f.store)
+	g, err := prepareGround(ctx, b.Step, f.models, f.networks, f.store)
 	if err != nil {
 		return none, err
 	}

@@ -40,7 +40,7 @@ func (f *predictFlags) measure(ctx context.Context, b *benchRun) (outcome, error
 	if f.plans < 1 {
 		return none, usagef("--plans %d: want 1 or more", f.plans)
 	}
-	g, err := prepareGround(ctx, b, f.models, f.networks, f.store)
+	g, err := prepareGround(ctx, b.Step, f.models, f.networks, f.store)
 	if err != nil {
 		return none, err
 	}
@@ -63,7 +63,7 @@ type ground struct {
 }
 
 // prepareGround builds the models and makes a folder for the agents.
-func prepareGround(ctx context.Context, b *benchRun, names, networks []string, dir string) (_ *ground, err error) {
+func prepareGround(ctx context.Context, step func(string, ...any), names, networks []string, dir string) (_ *ground, err error) {
 	g := &ground{remove: func() {}}
 	if err = eachOnce("model", names); err != nil {
 		return nil, err
@@ -74,20 +74,20 @@ func prepareGround(ctx context.Context, b *benchRun, names, networks []string, d
 	if g.runtime, err = openRuntime(1); err != nil {
 		return nil, err
 	}
-	if err = g.prepare(ctx, b, names, dir); err != nil {
+	if err = g.prepare(ctx, step, names, dir); err != nil {
 		g.close()
 		return nil, err
 	}
 	return g, nil
 }
 
-func (g *ground) prepare(ctx context.Context, b *benchRun, names []string, dir string) error {
+func (g *ground) prepare(ctx context.Context, step func(string, ...any), names []string, dir string) error {
 	store, err := openStore(dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		s, err := benchSubject(ctx, g.runtime, store, name, b.Step)
+		s, err := benchSubject(ctx, g.runtime, store, name, step)
 		if err != nil {
 			return err
 		}

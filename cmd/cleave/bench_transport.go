@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/pflag"
+
+	"github.com/cleaveml/cleave/benchmarks/fidelity"
+	"github.com/cleaveml/cleave/benchmarks/wire"
+	"github.com/cleaveml/cleave/benchmarks/wire/soak"
+	"github.com/cleaveml/cleave/benchmarks/wire/split"
+)
+
+// wireParts are the parts of `cleave bench transport`, as they are measured.
+func wireParts() []wire.Part {
+	return []wire.Part{
+		split.Part(fidelity.Models(), []string{"mlp"}, prepareSplit),
+		soak.Part(),
+	}
+}
+
+// prepareSplit prepares what the part split stands on.
+func prepareSplit(ctx context.Context, models []string, step func(string, ...any)) (split.Ground, func(), error) {
+	g, err := prepareGround(ctx, step, models, nil, "")
+	if err != nil {
+		return split.Ground{}, nil, err
+	}
+	return split.Ground{Subjects: g.subjects, Lab: g.lab}, g.close, nil
+}
+
+func experimentTransport() experiment {
+	parts := wireParts()
+	return experiment{
+		Experiment: wire.Experiment(parts),
+		example:    "  cleave bench transport --part " + parts[0].Name + "    # one part alone",
+		quick:      true,
+		define: func(flags *pflag.FlagSet) measurement {
+			var names []string
+			flags.StringSliceVar(&names, "part", wire.Names(parts), "parts to measure, --part "+parts[0].Name+" for example")
+			return func(ctx context.Context, b *benchRun) (outcome, error) {
+				if err := eachOnce("part", names); err != nil {
+					return outcome{}, err
+				}
+				some, err := wire.Select(parts, names)
+				if err != nil {
+					return outcome{}, usagef("--part: %w", err)
+				}
+				found, err := wire.Measure(ctx, some, wire.Run{Seed: b.Seed, Quick: b.Quick, Journal: b.Journal, Step: b.Step})
+				return outcome{Figures: found.Figures, Rows: found.Rows}, err
+			}
+		},
+	}
+}
