@@ -34,6 +34,18 @@ type Session interface {
 	State
 }
 
+// Early is a Session that may carry data before its handshake is complete: what
+// comes first may be sent again by somebody else, who cannot read the answer.
+// Only a hello may come so, and nothing follows from it before Proven.
+type Early interface {
+	Session
+	// Proven returns nil when the peer has proven that it is there now.
+	Proven(ctx context.Context) error
+	// Again is the session to go on with where the peer has not read what was
+	// sent early, for which err stands; another err comes back.
+	Again(ctx context.Context, err error) (Session, error)
+}
+
 // Streams of a session.
 type Streams interface {
 	// Open waits while the peer allows no further stream.

@@ -31,22 +31,34 @@ func (e *Endpoint) introduce(ctx context.Context, id hostID, addr string) (*conn
 	if err != nil {
 		return nil, err
 	}
-	s, err := session.Open(ctx)
-	if err != nil {
-		return nil, abandon(session, err)
+	f, err := e.greetings(ctx, session)
+	if early, ok := session.(Early); ok && err != nil {
+		if session, err = early.Again(ctx, err); err == nil {
+			f, err = e.greetings(ctx, session)
+		} else {
+			session = early
+		}
 	}
-	defer context.AfterFunc(ctx, func() { s.CancelRead(0); s.CancelWrite(0) })()
-	if _, err := transport.NewWriter(s, helloLimits).Write(e.hello()); err != nil {
-		return nil, abandon(session, first(ctx, err))
-	}
-	if err := s.Close(); err != nil {
-		return nil, abandon(session, first(ctx, err))
-	}
-	f, err := transport.NewReader(s, helloLimits, nil).Read()
 	if err != nil {
 		return nil, abandon(session, first(ctx, err))
 	}
 	return e.meet(session, f, true)
+}
+
+// greetings says hello to who was dialled and returns what came back.
+func (e *Endpoint) greetings(ctx context.Context, session Session) (*transport.Frame, error) {
+	s, err := session.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { s.CancelRead(0); s.CancelWrite(0) })()
+	if _, err := transport.NewWriter(s, helloLimits).Write(e.hello()); err != nil {
+		return nil, err
+	}
+	if err := s.Close(); err != nil {
+		return nil, err
+	}
+	return transport.NewReader(s, helloLimits, nil).Read()
 }
 
 // first prefers the context's error over what it caused.
@@ -107,20 +119,32 @@ func (e *Endpoint) welcome(session Session) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.DialTimeout)
 	defer cancel()
 	c, s, err := e.greeted(ctx, session)
-	if err == nil {
+	switch early, ok := session.(Early); {
+	case err != nil:
+	case ok && unproven(early):
+		// It has been here before, and is answered at once; it is known once it
+		// has proven that it is no recording.
+		if err = e.answer(s); err == nil {
+			err = early.Proven(ctx)
+		}
+		if err == nil {
+			err = e.admit(ctx, c)
+		}
+	default:
 		// Known here before the peer hears of it: what it opens next is served.
-		err = e.admit(ctx, c)
+		if err = e.admit(ctx, c); err == nil {
+			err = e.answer(s)
+		}
 	}
 	if err == nil {
-		_, err = transport.NewWriter(s, helloLimits).Write(e.hello())
-		if err == nil {
-			err = s.Close()
-		}
-		if err == nil {
-			return
-		}
+		return
 	}
+	early, ok := session.(Early)
+	silent := ok && unproven(early) // the carrier says what became of the handshake
 	session.Close(codeClosing, "")
+	if silent {
+		return
+	}
 	err = e.failure("accept", "", first(ctx, err))
 	if errors.Is(err, errSelf) {
 		return // the dialling half of this host says it
@@ -129,6 +153,21 @@ func (e *Endpoint) welcome(session Session) {
 		peer, _ := session.Peer() // its address is known in any case
 		e.cfg.Observe(transport.PeerRefused{Addr: peer.Addr, Err: err})
 	}
+}
+
+// answer says hello on the stream of the peer's.
+func (e *Endpoint) answer(s Stream) error {
+	if _, err := transport.NewWriter(s, helloLimits).Write(e.hello()); err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// unproven: the handshake is not complete.
+func unproven(s Early) bool {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return s.Proven(ctx) != nil
 }
 
 func (e *Endpoint) greeted(ctx context.Context, session Session) (*conn, Stream, error) {

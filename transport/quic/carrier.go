@@ -2,6 +2,7 @@ package quic
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync"
@@ -17,9 +18,10 @@ import (
 
 // carrier is QUIC on one socket.
 type carrier struct {
-	cfg Config
-	tr  *quicgo.Transport
-	ln  *quicgo.Listener
+	cfg     Config
+	tr      *quicgo.Transport
+	ln      *quicgo.EarlyListener
+	tickets tls.ClientSessionCache
 
 	mu         sync.Mutex
 	closed     bool
@@ -27,10 +29,10 @@ type carrier struct {
 }
 
 func newCarrier(cfg Config, pc net.PacketConn) (*carrier, error) {
-	c := &carrier{cfg: cfg}
+	c := &carrier{cfg: cfg, tickets: tls.NewLRUClientSessionCache(ticketsKept)}
 	c.tr = &quicgo.Transport{Conn: pc, StatelessResetKey: resetKey(cfg.Identity), ConnContext: c.watchHandshake}
 	var err error
-	if c.ln, err = c.tr.Listen(listenTLS(cfg.Identity), c.quicConfig()); err != nil {
+	if c.ln, err = c.tr.ListenEarly(listenTLS(cfg.Identity), c.quicConfig()); err != nil {
 		return nil, errors.Join(&transport.Error{Op: "listen", Kind: transport.BadConfig, Err: err}, pc.Close())
 	}
 	return c, nil
@@ -50,6 +52,7 @@ func (c *carrier) quicConfig() *quicgo.Config {
 		MaxConnectionReceiveWindow:     32 << 20,
 		MaxIncomingUniStreams:          -1,
 		EnableDatagrams:                true,
+		Allow0RTT:                      true, // hello alone may come early: endpoint.Early
 	}
 }
 
@@ -79,7 +82,9 @@ func (c *carrier) Dial(ctx context.Context, addr string, want partition.HostID) 
 	if err != nil {
 		return nil, &endpoint.Fault{Kind: transport.Unreachable, Err: err}
 	}
-	qc, err := c.tr.Dial(ctx, at, dialTLS(c.cfg.Identity, want), c.quicConfig())
+	conf := dialTLS(c.cfg.Identity, want)
+	conf.ClientSessionCache = keyed{c.tickets, string(want) + " " + at.String()}
+	qc, err := c.tr.DialEarly(ctx, at, conf, c.quicConfig())
 	if err != nil {
 		return nil, err
 	}

@@ -120,7 +120,7 @@ func ask(t *testing.T, from *quic.Endpoint, size int, fill byte) error {
 	}
 	f := transport.NewFrame("echo")
 	defer f.Release()
-	if err := f.Add("x", transport.Zstd, tensor.FromBytes(data)); err != nil {
+	if err := f.Add("x", transport.Raw, tensor.FromBytes(data)); err != nil {
 		return err
 	}
 	if err := s.Send(ctx, f); err != nil {
