@@ -73,8 +73,9 @@ func (c *conn) open(ctx context.Context) (*stream, error) {
 
 func (c *conn) newStream(raw Stream) *stream {
 	c.count(1)
-	return &stream{c: c, raw: raw,
-		w: transport.NewWriter(raw, c.e.cfg.Limits), r: transport.NewReader(raw, c.e.cfg.Limits, nil)}
+	in := &source{Stream: raw, stall: c.e.cfg.Stall}
+	return &stream{c: c, raw: raw, in: in,
+		w: transport.NewWriter(raw, c.e.cfg.Limits), r: transport.NewReader(in, c.e.cfg.Limits, nil)}
 }
 
 func (c *conn) count(n int64) {
@@ -116,7 +117,7 @@ func (c *conn) handle(s *stream) {
 	defer s.finish()
 	f, err := s.Receive(ctx)
 	if err != nil {
-		if transport.KindOf(err) == transport.Protocol {
+		if transport.KindOf(err) == transport.Protocol || s.in.late.Load() {
 			c.e.cfg.Observe(transport.StreamRefused{Peer: c.peer, Err: err})
 		}
 		return

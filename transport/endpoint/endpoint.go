@@ -47,6 +47,9 @@ type Config struct {
 	// Grace is how long the lesser one of two connections between the same
 	// hosts stays open after its last stream: 2 s.
 	Grace time.Duration
+	// Stall is how long a peer may stop within a frame before the stream is
+	// given up: 10 s.
+	Stall time.Duration
 	// Instance is what tells this process from another of the same name: drawn
 	// at random.
 	Instance uint64
@@ -63,7 +66,7 @@ func (c Config) WithDefaults() (Config, error) {
 	if err := c.Limits.Validate(); err != nil {
 		return c, err
 	}
-	if c.DialTimeout < 0 || c.IdleTimeout < 0 || c.Grace < 0 || c.Streams < 0 {
+	if c.DialTimeout < 0 || c.IdleTimeout < 0 || c.Grace < 0 || c.Stall < 0 || c.Streams < 0 {
 		return fail("timeouts and Streams cannot be negative")
 	}
 	if c.ProbeMost == 0 {
@@ -86,6 +89,9 @@ func (c Config) WithDefaults() (Config, error) {
 	}
 	if c.Grace == 0 {
 		c.Grace = 2 * time.Second
+	}
+	if c.Stall == 0 {
+		c.Stall = 10 * time.Second
 	}
 	if c.Observe == nil {
 		c.Observe = func(transport.Event) {}

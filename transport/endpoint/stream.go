@@ -16,6 +16,7 @@ import (
 type stream struct {
 	c       *conn
 	raw     Stream
+	in      *source
 	w       *transport.Writer
 	r       *transport.Reader
 	pending *transport.Frame // received already, not yet asked for
@@ -75,7 +76,11 @@ func (s *stream) Receive(ctx context.Context) (*transport.Frame, error) {
 		return nil, s.c.e.failure("receive", s.c.peer.ID, err)
 	}
 	stop := context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })
+	s.in.next()
 	f, err := s.r.Read()
+	if err != nil {
+		err = s.in.fault(err)
+	}
 	if !stop() && err != nil && !errors.Is(err, io.EOF) {
 		err = ctx.Err()
 	}

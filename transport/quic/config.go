@@ -53,6 +53,9 @@ type Config struct {
 	// Grace is how long the lesser one of two connections between the same
 	// hosts stays open after its last stream: 2 s.
 	Grace time.Duration
+	// Stall is how long a peer may stop within a frame before the stream is
+	// given up: 10 s.
+	Stall time.Duration
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -68,7 +71,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Observe, c.Version, c.Streams = e.Observe, e.Version, e.Streams
 	c.DialTimeout, c.IdleTimeout, c.Grace = e.DialTimeout, e.IdleTimeout, e.Grace
-	c.ProbeMost = e.ProbeMost
+	c.ProbeMost, c.Stall = e.ProbeMost, e.Stall
 	return c, nil
 }
 
@@ -77,6 +80,6 @@ func (c Config) endpoint(addr string) endpoint.Config {
 	return endpoint.Config{
 		ID: c.Identity.ID, Role: c.Identity.Role, Addr: addr, Handler: c.Handler, Datagram: c.Datagram, Observe: c.Observe,
 		Version: c.Version, Build: c.Build, Limits: c.Limits,
-		DialTimeout: c.DialTimeout, IdleTimeout: c.IdleTimeout, Streams: c.Streams, Grace: c.Grace, ProbeMost: c.ProbeMost,
+		DialTimeout: c.DialTimeout, IdleTimeout: c.IdleTimeout, Streams: c.Streams, Grace: c.Grace, Stall: c.Stall, ProbeMost: c.ProbeMost,
 	}
 }
