@@ -1,0 +1,102 @@
+package tls
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/endpoint"
+	"github.com/cleaveml/cleave/transport/identity"
+)
+
+// Auto chooses the congestion control per connection: BBR where the kernel has
+// it, else the kernel's default.
+const Auto = "auto"
+
+// Config describes an endpoint. Identity is required; zero fields mean the
+// default named here.
+type Config struct {
+	// Identity says who this host is and which cluster it trusts.
+	Identity identity.Identity
+	// Addr is the TCP address to listen on: ":0", any port, by default.
+	Addr string
+	// Handler serves streams that peers open, each in a goroutine of its own.
+	// nil: such streams are cancelled.
+	Handler transport.Handler
+	// Datagram takes each datagram that a node sends; those of clients are
+	// dropped. It must not block; the bytes are its own. nil: all are dropped.
+	Datagram func(peer transport.Peer, b []byte)
+	// Observe hears of connections. It must not block. nil: nobody listens.
+	Observe func(transport.Event)
+	// Congestion is the congestion control, as the kernel calls it: "bbr",
+	// "cubic". Auto by default; another one that the kernel does not have is an
+	// error. Other systems than Linux have Auto only.
+	Congestion string
+	// Listener, if there is one, stands in place of a socket at Addr. The
+	// endpoint closes it.
+	Listener net.Listener
+	// Dial connects by TCP: a net.Dialer by default. A connection that wraps
+	// another has NetConn() net.Conn, or its path is measured by pings alone.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Version is transport.ProtocolVersion; tests set another.
+	Version uint32
+	// Build is told to peers, for people.
+	Build string
+	// Limits bounds the frames that peers may send.
+	Limits transport.Limits
+	// DialTimeout bounds a dial with its handshakes: 5 s.
+	DialTimeout time.Duration
+	// IdleTimeout is how long a peer may be silent before it counts as dead:
+	// 3 s. A quiet connection is kept alive three times as often.
+	IdleTimeout time.Duration
+	// Streams is the number of requests a peer may have open here: 256.
+	Streams int
+	// ProbeMost is the most that one transfer of a probe moves: 16 MiB, which
+	// is also the most allowed.
+	ProbeMost int
+	// Grace is how long the lesser one of two connections between the same
+	// hosts stays open after its last stream: 2 s.
+	Grace time.Duration
+	// Stall is how long a peer may stop within a frame before the stream is
+	// given up: 10 s.
+	Stall time.Duration
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Identity.ID == "" {
+		return c, &transport.Error{Op: "listen", Kind: transport.BadConfig, Err: errors.New("Config.Identity is missing")}
+	}
+	if c.Addr == "" {
+		c.Addr = ":0"
+	}
+	if c.Congestion == "" {
+		c.Congestion = Auto
+	}
+	if c.Dial == nil {
+		c.Dial = dialTCP
+	}
+	e, err := c.endpoint("").WithDefaults()
+	if err != nil {
+		return c, err
+	}
+	c.Observe, c.Version, c.Streams = e.Observe, e.Version, e.Streams
+	c.DialTimeout, c.IdleTimeout, c.Grace = e.DialTimeout, e.IdleTimeout, e.Grace
+	c.ProbeMost, c.Stall = e.ProbeMost, e.Stall
+	return c, nil
+}
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// endpoint is the part that is not about TLS.
+func (c Config) endpoint(addr string) endpoint.Config {
+	return endpoint.Config{
+		ID: c.Identity.ID, Role: c.Identity.Role, Addr: addr, Handler: c.Handler, Datagram: c.Datagram, Observe: c.Observe,
+		Version: c.Version, Build: c.Build, Limits: c.Limits, DialTimeout: c.DialTimeout, IdleTimeout: c.IdleTimeout,
+		Streams: c.Streams, Grace: c.Grace, Stall: c.Stall, ProbeMost: c.ProbeMost,
+	}
+}

@@ -1,0 +1,268 @@
+package tls
+
+// fresh is what a stream sends with precedence, bytes: a short request passes a
+// long one.
+const (
+	fresh = 64 << 10
+	// freshMost is how many pieces of fresh streams may leave in a row while
+	// others wait.
+	freshMost = 4
+	// controlMost is the room that the control frames of one stream, or of the
+	// session, need at most.
+	controlMost = 5 * (headerSize + 10)
+)
+
+// outgoing is what a session has to send. The session's lock guards it.
+type outgoing struct {
+	work   chan struct{} // has a token when the pump has to look
+	busy   bool          // somebody writes to the network
+	buffer []byte        // of whom is busy
+	fault  error         // of the network
+
+	debts     []*stream // that owe the peer a frame
+	turns     [2][]*stream
+	inRow     int // pieces of fresh streams
+	datagrams [][]byte
+	room      chan struct{} // for datagrams
+
+	settings, streams, sessionCredit, ping, pong bool
+	pongBytes                                    [8]byte
+
+	credit uint64 // bytes that the peer takes
+	told   uint64 // its newest limit
+}
+
+// due reports whether something can be sent.
+func (s *session) due() bool {
+	o := &s.out
+	return o.settings || o.streams || o.sessionCredit || o.ping || o.pong || len(o.debts) > 0 || len(o.datagrams) > 0 ||
+		s.credit > 0 && len(o.turns[0])+len(o.turns[1]) > 0
+}
+
+// owe has the peer told of a stream.
+func (s *session) owe(st *stream) {
+	if !st.owes.listed && !s.ended {
+		st.owes.listed = true
+		s.out.debts = append(s.out.debts, st)
+	}
+}
+
+// ready gives a stream its turn where it has something to send and may.
+func (s *session) ready(st *stream) {
+	if st.turn || len(st.pending) == 0 || st.outErr != nil || st.sent == st.limit || s.ended {
+		return
+	}
+	st.turn = true
+	class := 0
+	if st.sent >= fresh {
+		class = 1
+	}
+	s.out.turns[class] = append(s.out.turns[class], st)
+}
+
+// next takes the stream whose turn it is, nil where there is none.
+func (s *session) next() *stream {
+	o := &s.out
+	for s.credit > 0 {
+		class := 0
+		if len(o.turns[0]) == 0 || o.inRow >= freshMost && len(o.turns[1]) > 0 {
+			class = 1
+		}
+		if len(o.turns[class]) == 0 {
+			return nil
+		}
+		st := o.turns[class][0]
+		o.turns[class] = shift(o.turns[class])
+		st.turn = false
+		if len(st.pending) == 0 || st.outErr != nil {
+			continue
+		}
+		o.inRow = (o.inRow + 1) * (1 - class)
+		return st
+	}
+	return nil
+}
+
+// shift drops the first of a short list and keeps its memory.
+func shift[T any](list []T) []T {
+	var none T
+	n := copy(list, list[1:])
+	list[n] = none
+	return list[:n]
+}
+
+// fill makes the next record.
+func (s *session) fill(b []byte) []byte {
+	b = s.fillControl(b)
+	for recordSize-len(b) > headerSize {
+		st := s.next()
+		if st == nil {
+			break
+		}
+		b = st.take(b, recordSize-len(b))
+		s.ready(st)
+	}
+	return b
+}
+
+// fillControl appends what goes before data.
+func (s *session) fillControl(b []byte) []byte {
+	o := &s.out
+	if o.settings {
+		b = appendSettings(b, s.port, s.allowed())
+		o.settings, o.streams = false, false
+	}
+	if o.streams {
+		b = appendNumber(b, kindStreams, 0, s.allowed())
+		o.streams = false
+	}
+	if o.sessionCredit {
+		b = appendNumber(b, kindCredit, 0, s.window)
+		o.sessionCredit = false
+	}
+	if o.pong {
+		b = append(header{kind: kindPong, length: 8}.append(b), o.pongBytes[:]...)
+		o.pong = false
+	}
+	if o.ping {
+		b = appendNumber(b, kindPing, 0, uint64(s.line.now()))
+		o.ping, s.pinging = false, true
+	}
+	for len(o.debts) > 0 && recordSize-len(b) >= controlMost {
+		st := o.debts[0]
+		o.debts = shift(o.debts)
+		st.owes.listed = false
+		b = s.settleDebts(b, st)
+	}
+	for len(o.datagrams) > 0 && recordSize-len(b) >= headerSize+len(o.datagrams[0]) {
+		d := o.datagrams[0]
+		o.datagrams = shift(o.datagrams)
+		b = append(header{kind: kindDatagram, length: len(d)}.append(b), d...)
+		signal(o.room)
+	}
+	return b
+}
+
+// settleDebts appends what the peer has to be told of a stream.
+func (s *session) settleDebts(b []byte, st *stream) []byte {
+	w := &st.owes
+	if w.credit && !st.hasAll {
+		b = appendNumber(b, kindCredit, st.id, st.allowed)
+	}
+	w.credit = false
+	switch {
+	case w.reset && !st.sentAll:
+		b = appendNumber(b, kindReset, st.id, uint64(w.resetCode))
+		st.sentAll = true
+	case st.closing && st.outErr == nil && !st.sentAll && len(st.pending) == 0:
+		s.number(st)
+		b = header{kind: kindData, fin: true, stream: st.id}.append(b)
+		st.sentAll = true
+	}
+	if w.stop && st.id != 0 {
+		if !st.hasAll {
+			b = appendNumber(b, kindStop, st.id, uint64(w.stopCode))
+		}
+		w.stop = false
+	}
+	s.settle(st)
+	return b
+}
+
+// number gives a stream that was opened here its number with the first frame.
+func (s *session) number(st *stream) {
+	if st.id == 0 {
+		st.id = s.nextID
+		s.nextID += 2
+		s.streams[st.id] = st
+		delete(s.unborn, st)
+		if st.owes.stop {
+			s.owe(st)
+		}
+	}
+}
+
+// wake has the pump look.
+func (s *session) wake() { signal(s.out.work) }
+
+// push sends what is due from the calling goroutine as long as that does not
+// wait for the network, and leaves the rest to the pump. The lock is held, and
+// released meanwhile.
+func (s *session) push() {
+	for !s.out.busy && !s.ended && s.out.fault == nil && s.due() && s.socket.writable() {
+		s.transmit()
+	}
+	if s.due() || s.ended || s.out.fault != nil {
+		s.wake()
+	}
+}
+
+// transmit writes one record. The lock is held, and released meanwhile.
+func (s *session) transmit() {
+	o := &s.out
+	o.busy = true
+	o.buffer = s.fill(o.buffer[:0])
+	b := o.buffer
+	s.mu.Unlock()
+	var err error
+	if len(b) > 0 {
+		_, err = s.conn.Write(b)
+	}
+	s.mu.Lock()
+	o.busy = false
+	if err != nil && o.fault == nil {
+		o.fault = err
+		// The peer may have said why, which is better to know.
+		_ = s.conn.SetReadDeadline(s.lingerEnd()) // at worst the idle timeout ends it
+	}
+}
+
+// pump sends until the session ends, says goodbye and closes the connection.
+func (s *session) pump() {
+	s.mu.Lock()
+	for !s.ended {
+		if !s.out.busy && s.out.fault == nil && s.due() {
+			s.transmit()
+			continue
+		}
+		s.mu.Unlock()
+		<-s.out.work
+		s.mu.Lock()
+	}
+	for s.out.busy {
+		s.mu.Unlock()
+		<-s.out.work
+		s.mu.Lock()
+	}
+	farewell, fault := s.farewell, s.out.fault
+	s.mu.Unlock()
+	if farewell != nil && fault == nil {
+		if _, err := s.conn.Write(farewell); err == nil {
+			s.line.halfClose()
+			<-s.heardAll
+		}
+	}
+	_ = s.line.Close() // it has served
+	<-s.heardAll
+}
+
+// SendDatagram implements endpoint.Session.
+func (s *session) SendDatagram(b []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(b) > datagramSize {
+		return errDatagram
+	}
+	for len(s.out.datagrams) >= outboxLength && !s.ended {
+		s.mu.Unlock()
+		<-s.out.room
+		s.mu.Lock()
+	}
+	if s.ended {
+		return s.cause
+	}
+	s.out.datagrams = append(s.out.datagrams, append([]byte(nil), b...))
+	// Whoever sends a datagram may want to know whether the peer is there.
+	s.askPing()
+	return nil
+}
