@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"sync"
 	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
@@ -27,8 +26,14 @@ const (
 	probeSpan = 120 * time.Millisecond
 	// probeLongest ends a probe whose sender's window does not fill the link.
 	probeLongest  = time.Second
-	probeRounds   = 10
+	probeRounds   = 14
 	measureRounds = 5
+
+	// windowShare of what the link holds is a window that never holds it up.
+	windowShare = 1.25
+	smallWindow = 150 << 10
+	// burstTells is how long a burst must take to say what a link holds.
+	burstTells = 5 * time.Millisecond
 )
 
 // probe is the control message that opens a stream of discardable bytes. They
@@ -81,38 +86,21 @@ func (e *Endpoint) Warm(ctx context.Context, id partition.HostID) error {
 	return err
 }
 
-// warmUp sends windowfuls until the window is nearly twice what the link holds,
-// or they arrive no faster than the ones before. It returns the rough goodput
-// of both directions, out first.
-//
-// Both windows grow in step with what bursts say of their directions' rates: a
-// queue in one direction delays the acknowledgements of the other, whose slow
-// start would then end with a window far too small (hybrid slow start takes
-// any delay for a sign), and quic-go needs minutes to recover from that.
+// warmUp opens the window of one direction, then that of the other, and returns
+// what went through each, out first, in bit/s.
 func (c *conn) warmUp(ctx context.Context) (rough [2]float64, err error) {
 	c.warm.Lock()
 	defer c.warm.Unlock()
 	if c.warmed {
 		return c.rough, nil
 	}
-	var d [2]opening
-	for i := range d {
-		t, err := c.transfer(ctx, probe{Bytes: probeBurst, Down: i == 1})
-		if err != nil {
+	for i := range rough {
+		if rough[i], err = c.widen(ctx, i == 1); err != nil {
 			return rough, err
 		}
-		d[i] = opening{burst: max(t.GoodputBps, 1), window: float64(t.window), next: probeStart}
 	}
-	for range probeRounds {
-		if err := c.warmRound(ctx, &d); err != nil {
-			return rough, err
-		}
-		if d[0].open && d[1].open {
-			break
-		}
-	}
-	c.warmed, c.rough = true, [2]float64{d[0].goodput, d[1].goodput}
-	return c.rough, nil
+	c.warmed, c.rough = true, rough
+	return rough, nil
 }
 
 func (c *conn) isWarm() bool {
@@ -121,50 +109,90 @@ func (c *conn) isWarm() bool {
 	return c.warmed
 }
 
-// opening is the state of one direction while its window opens.
-type opening struct {
-	burst   float64 // rate of a burst, bit/s: right to a factor of two
-	window  float64 // of the sender, bytes
-	next    int     // bytes to send in the next round
-	rounds  int
-	goodput float64 // of the last round, bit/s
-	open    bool
+// widen moves flights of bytes in one direction until its sender's window is
+// more than what the link holds, or grows no more. It returns what the last of
+// them came at, in bit/s.
+//
+// A flight is no larger than what the link is known to hold, and the next begins
+// when the one before has arrived: then none stands in a queue that the
+// acknowledgements of either direction would see. Hybrid slow start (Ha & Rhee
+// 2011; quic-go's asks for 8 round trips in a row that are an eighth too long) takes
+// such a queue, be it of the other direction, for the end of its own growth: a
+// window that is too small then stays so for minutes.
+func (c *conn) widen(ctx context.Context, down bool) (goodput float64, err error) {
+	t, err := c.transfer(ctx, probe{Bytes: probeBurst, Down: down})
+	if err != nil {
+		return 0, err
+	}
+	o := opening{window: float64(t.window), rtt: c.s.Stats().MinRTT.Seconds()}
+	if time.Duration(t.DurationNs) >= burstTells {
+		o.rate = t.GoodputBps
+	}
+	goodput = t.GoodputBps
+	for range probeRounds {
+		if o.open() {
+			break
+		}
+		n, single := o.flight()
+		if t, err = c.transfer(ctx, probe{Bytes: min(c.e.cfg.ProbeMost, n), Down: down}); err != nil {
+			return 0, err
+		}
+		goodput = t.GoodputBps
+		o.rtt = c.s.Stats().MinRTT.Seconds()
+		if o.passed(t, single); o.stuck {
+			break
+		}
+	}
+	return goodput, nil
 }
 
-// warmRound lets the directions whose windows lag behind grow once.
-func (c *conn) warmRound(ctx context.Context, d *[2]opening) error {
-	least := math.Inf(1)
-	for _, o := range d {
-		if !o.open {
-			least = min(least, o.window/o.burst)
-		}
+// opening is the state of a direction while its window opens.
+type opening struct {
+	window float64 // of the sender, bytes
+	began  float64 // what it was before the latest flight, 0 at first
+	rtt    float64 // without queues, s
+	rate   float64 // of the link, bit/s; 0 while the window hides it
+	stuck  bool    // the window grows no more
+}
+
+// holds is how much the link holds, in bytes, as far as that is known.
+func (o *opening) holds() float64 { return o.rate / 8 * o.rtt }
+
+func (o *opening) open() bool { return o.rate > 0 && o.window >= windowShare*o.holds() }
+
+// flight is how many bytes to send next, and whether they leave in one flight. A
+// small window opens faster by two in a row: few acknowledgements are on their way
+// then, too few for hybrid slow start to judge by.
+func (o *opening) flight() (n int, single bool) {
+	if o.window <= smallWindow && (o.rate == 0 || windowShare*o.holds() > 2*o.window) {
+		return int(3 * o.window), false
 	}
-	var got [2]*passed
-	var errs [2]error
-	var wg sync.WaitGroup
-	for i, o := range d {
-		if !o.open && o.window/o.burst < 1.5*least {
-			wg.Go(func() { got[i], errs[i] = c.transfer(ctx, probe{Bytes: o.next, Down: i == 1}) })
-		}
+	n = int(0.9 * o.window) // the window has to take the request, too
+	if o.rate > 0 {
+		n = min(n, int(o.holds()))
 	}
-	wg.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
-		return err
+	return n, true
+}
+
+// passed takes in how a flight went. One that came slower than slow start sends,
+// two windows per round trip, came as fast as the link is.
+func (o *opening) passed(t *passed, single bool) {
+	o.stuck = o.began > 0 && float64(t.window) < 1.02*o.began
+	o.began = float64(t.window)
+	o.window = o.began * 8 / 3 // as slow start has it when all is acknowledged
+	if single {
+		o.window = o.began * 5 / 4
 	}
-	rtt := c.s.Stats().MinRTT.Seconds()
-	for i, t := range got {
-		if t == nil {
-			continue
-		}
-		o := &d[i]
-		o.rounds++
-		inFlight := t.GoodputBps / 8 * rtt
-		o.open = float64(t.window) > 1.8*inFlight || o.rounds > 3 && t.GoodputBps < 1.2*o.goodput
-		o.goodput = t.GoodputBps
-		o.window = 2 * float64(t.window) // by slow start, meanwhile
-		o.next = min(c.e.cfg.ProbeMost, int(t.window)*5/2)
+	if t.after > 0 {
+		o.window = float64(t.after)
 	}
-	return nil
+	if !single {
+		return
+	}
+	o.rate = 0
+	if t.GoodputBps > 0 && t.GoodputBps/8*o.rtt < 1.5*o.began {
+		o.rate = t.GoodputBps
+	}
 }
 
 // measure moves enough to fill the link for a while, until one transfer agrees
@@ -211,7 +239,9 @@ func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 // passed is a transfer that has ended.
 type passed struct {
 	*wire.Transfer
-	window uint64 // the sender's congestion window when it began, bytes
+	// window is the sender's congestion window when it began, bytes; after, when
+	// it was confirmed, 0 where this host does not know.
+	window, after uint64
 	// queued: a queue stood at the bottleneck when it ended, so that the link
 	// and not the window was the limit.
 	queued bool
@@ -252,7 +282,8 @@ func (c *conn) transfer(ctx context.Context, p probe) (*passed, error) {
 		if reply.Header.Timings.GetTransfer() == nil {
 			return nil, &transport.Error{Op: "probe", Peer: c.peer.ID, Kind: transport.Protocol, Err: errors.New("the answer has no measurement")}
 		}
-		return &passed{reply.Header.Timings.Transfer, window, queued(senderOf(c.s.Stats()))}, nil
+		stats := c.s.Stats()
+		return &passed{Transfer: reply.Header.Timings.Transfer, window: window, after: uint64(stats.Window), queued: queued(senderOf(stats))}, nil
 	}
 	t, err := s.drain(p.Bytes, reply.Header.Sender)
 	if err != nil {
@@ -263,7 +294,7 @@ func (c *conn) transfer(ctx context.Context, p probe) (*passed, error) {
 		return nil, c.e.failure("probe", c.peer.ID, endless(err))
 	}
 	defer end.Release()
-	return &passed{t, reply.Header.Sender.GetWindowBytes(), queued(end.Header.Sender)}, nil
+	return &passed{Transfer: t, window: reply.Header.Sender.GetWindowBytes(), queued: queued(end.Header.Sender)}, nil
 }
 
 // endless makes an end where more was due an error of its own.
