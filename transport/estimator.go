@@ -29,6 +29,13 @@ type Estimate struct {
 	Age     time.Duration           // since the newest sample of the rate
 	Samples int                     // of the rate, that count now
 	Spread  float64                 // of these, standard deviation over mean; 0 for fewer than 3
+	// Noise is the relative standard deviation of a transfer's rate from those
+	// before it, learned over some dozens; 0 when nothing was measured.
+	Noise float64
+	// Loss is the share of packets lost of those sent of late, 0 when unknown.
+	Loss float64
+	// Steps is how many times transfers have shown that the link has become another.
+	Steps int
 	// Doubtful: the newest transfer differs from the rate by a step. The next
 	// will tell whether the link is another.
 	Doubtful bool
@@ -36,18 +43,31 @@ type Estimate struct {
 	LowerBoundOnly bool
 }
 
+// Uncertainty is by what share the rate may be off, as a standard deviation: the
+// noise of one transfer over the root of their number. It is at least that of a step
+// while the newest transfer is doubtful, and infinite while nothing bounds the rate
+// from above: no transfer, or none that filled the link.
+func (e Estimate) Uncertainty() float64 {
+	if e.Rate <= 0 || e.LowerBoundOnly {
+		return math.Inf(1)
+	}
+	u := max(e.Noise, e.Spread) / math.Sqrt(float64(max(1, e.Samples)))
+	if e.Doubtful {
+		return max(u, stepShare)
+	}
+	return u
+}
+
 // Rules of the estimator.
 const (
 	rateSamples = 5                // the median of this many newest transfers
+	rateKept    = rateSamples + 1  // one more: the newest may be the first of another link
 	rateMemory  = 60 * time.Second // older ones do not count beside newer ones
 	rttSamples  = 64
 	rttMemory   = 10 * time.Second
 	rttStep     = 5 // that many longer ones in a row, over this time, are another way
 	rttStepTime = time.Second
 	bigBytes    = 128 << 10 // a lower bound from less may be a burst out of a buffer
-	// Two transfers in a row that both differ from the ones before by this
-	// share, to the same side, are another link: what was before is forgotten.
-	stepShare = 0.3
 )
 
 type rateSample struct {
@@ -65,6 +85,9 @@ type rttSample struct {
 type Estimator struct {
 	full   []rateSample // oldest first
 	lower  []rateSample
+	noise  noise
+	steps  int
+	loss   lossShare
 	rtts   []rttSample
 	jitter time.Duration
 }
@@ -75,37 +98,27 @@ func (e *Estimator) Observe(s Sample, now time.Time) {
 	if s.Goodput <= 0 {
 		return
 	}
-	kept := &e.full
+	kept, most := &e.full, e.noise.step()
 	if s.LowerBound {
-		kept = &e.lower
+		kept, most = &e.lower, leastStep
 	}
-	before := len(*kept)
-	*kept = afterStep(push(*kept, rateSample{s, now}, rateSamples))
-	if len(*kept) < before && len(e.rtts) > 1 { // another link: its round trips are others, too
+	at := rateSample{s, now}
+	before, stepped := settled(*kept, at, most)
+	switch {
+	case stepped && !s.LowerBound:
+		e.steps++
+	case !s.LowerBound && len(before) > 0:
+		e.noise.learn(distance(s.Goodput, median(newest(before))))
+	}
+	*kept = recent(push(before, at, rateKept))
+	if stepped && len(e.rtts) > 1 { // another link: its round trips are others, too
 		e.rtts = append(e.rtts[:0], e.rtts[len(e.rtts)-1])
 	}
 }
 
-// afterStep leaves only the last two samples when both lie beyond stepShare of
-// the median before them, on the same side.
-func afterStep(s []rateSample) []rateSample {
-	n := len(s)
-	if n > 1 && s[n-1].Probe {
-		was, is := float64(median(s[:n-1])), float64(s[n-1].Goodput)
-		if is > was*(1+stepShare) || is < was/(1+stepShare) {
-			return append(s[:0], s[n-1])
-		}
-	}
-	if n < 3 {
-		return s
-	}
-	was := median(s[:n-2])
-	low, high := min(s[n-1].Goodput, s[n-2].Goodput), max(s[n-1].Goodput, s[n-2].Goodput)
-	if float64(low) > float64(was)*(1+stepShare) || float64(high) < float64(was)/(1+stepShare) {
-		return append(s[:0], s[n-2:]...)
-	}
-	return s
-}
+// ObserveLoss takes in what a connection says of all packets that it has sent and
+// of those that were lost. Counts smaller than before are of another connection.
+func (e *Estimator) ObserveLoss(sent, lost uint64, now time.Time) { e.loss.observe(sent, lost, now) }
 
 // spread is the standard deviation of some rates over their mean.
 func spread(s []rateSample) float64 {
@@ -164,7 +177,7 @@ func push[T any](s []T, v T, most int) []T {
 
 // Estimate is what the samples say now.
 func (e *Estimator) Estimate(now time.Time) Estimate {
-	out := Estimate{Jitter: e.jitter}
+	out := Estimate{Jitter: e.jitter, Loss: e.loss.share(), Steps: e.steps}
 	for i := len(e.rtts) - 1; i >= 0; i-- {
 		s := e.rtts[i]
 		if e.rtts[len(e.rtts)-1].at.Sub(s.at) > rttMemory {
@@ -174,14 +187,16 @@ func (e *Estimator) Estimate(now time.Time) Estimate {
 			out.RTT = s.rtt
 		}
 	}
-	full := recent(e.full)
+	full := newest(e.full)
 	if n := len(full); n > 0 {
 		out.Rate, out.Samples, out.Spread = median(full), n, spread(full)
-		out.Age = now.Sub(full[n-1].at)
-		last, rate := float64(full[n-1].Goodput), float64(out.Rate)
-		out.Doubtful = last > rate*(1+stepShare) || last < rate/(1+stepShare)
+		out.Age, out.Noise = now.Sub(full[n-1].at), e.noise.deviation()
+		if n > 1 {
+			before := newest(e.full[:len(e.full)-1])
+			out.Doubtful = math.Abs(distance(full[n-1].Goodput, median(before))) > e.noise.step()
+		}
 	}
-	lower := recent(e.lower)
+	lower := e.lower
 	for _, s := range lower {
 		switch {
 		case len(full) == 0:
@@ -203,6 +218,9 @@ func recent(s []rateSample) []rateSample {
 	}
 	return s
 }
+
+// newest are those that the median is taken of.
+func newest(s []rateSample) []rateSample { return s[max(0, len(s)-rateSamples):] }
 
 func median(s []rateSample) partition.BitsPerSecond {
 	rates := make([]partition.BitsPerSecond, len(s))
