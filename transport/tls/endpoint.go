@@ -26,7 +26,7 @@ func Listen(cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Endpoint{endpoint.New(c.cfg.endpoint(c.Addr().String()), c), c}, nil
+	return &Endpoint{endpoint.New(c.cfg.endpoint(c.Addr().String()), endpoint.Way{Name: "tls", Over: "TCP", Carrier: c}), c}, nil
 }
 
 func openSocket(addr string) (net.Listener, error) {

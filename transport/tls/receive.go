@@ -195,7 +195,8 @@ func (s *session) mayOpenTo(n uint64) error {
 		return violation("leave to open %d streams", n)
 	}
 	if n > s.mayOpen {
-		s.allow(n - s.mayOpen)
+		s.mayOpen = n
+		s.rouse()
 	}
 	return nil
 }

@@ -1,15 +1,22 @@
 package tls
 
-// fresh is what a stream sends with precedence, bytes: a short request passes a
-// long one.
+import (
+	"slices"
+	"time"
+)
+
+// oldestEvery: of so many pieces in a row one is of the stream that has waited
+// longest; the others are of the one that has sent least of what it writes, so
+// that a short request passes a long one.
 const (
-	fresh = 64 << 10
-	// freshMost is how many pieces of fresh streams may leave in a row while
-	// others wait.
-	freshMost = 4
+	oldestEvery = 4
 	// controlMost is the room that the control frames of one stream, or of the
 	// session, need at most.
 	controlMost = 5 * (headerSize + 10)
+	// Records are shorter, down to recordLeast, where one takes the network
+	// longer than recordLong, until it takes less than recordShort again.
+	recordLeast             = 4 << 10
+	recordLong, recordShort = 3 * time.Millisecond, 700 * time.Microsecond
 )
 
 // outgoing is what a session has to send. The session's lock guards it.
@@ -19,9 +26,10 @@ type outgoing struct {
 	buffer []byte        // of whom is busy
 	fault  error         // of the network
 
+	record    int       // bytes, at most
 	debts     []*stream // that owe the peer a frame
-	turns     [2][]*stream
-	inRow     int // pieces of fresh streams
+	turns     []*stream // that have something to send, and may
+	picked    uint      // pieces so far
 	datagrams [][]byte
 	room      chan struct{} // for datagrams
 
@@ -36,7 +44,7 @@ type outgoing struct {
 func (s *session) due() bool {
 	o := &s.out
 	return o.settings || o.streams || o.sessionCredit || o.ping || o.pong || len(o.debts) > 0 || len(o.datagrams) > 0 ||
-		s.credit > 0 && len(o.turns[0])+len(o.turns[1]) > 0
+		s.credit > 0 && len(o.turns) > 0
 }
 
 // owe has the peer told of a stream.
@@ -53,32 +61,26 @@ func (s *session) ready(st *stream) {
 		return
 	}
 	st.turn = true
-	class := 0
-	if st.sent >= fresh {
-		class = 1
-	}
-	s.out.turns[class] = append(s.out.turns[class], st)
+	s.out.turns = append(s.out.turns, st)
 }
 
 // next takes the stream whose turn it is, nil where there is none.
 func (s *session) next() *stream {
 	o := &s.out
-	for s.credit > 0 {
-		class := 0
-		if len(o.turns[0]) == 0 || o.inRow >= freshMost && len(o.turns[1]) > 0 {
-			class = 1
+	for s.credit > 0 && len(o.turns) > 0 {
+		least := 0
+		for i, st := range o.turns {
+			if st.burst < o.turns[least].burst && o.picked%oldestEvery != 0 {
+				least = i
+			}
 		}
-		if len(o.turns[class]) == 0 {
-			return nil
-		}
-		st := o.turns[class][0]
-		o.turns[class] = shift(o.turns[class])
+		st := o.turns[least]
+		o.turns = slices.Delete(o.turns, least, least+1)
 		st.turn = false
-		if len(st.pending) == 0 || st.outErr != nil {
-			continue
+		if len(st.pending) > 0 && st.outErr == nil {
+			o.picked++
+			return st
 		}
-		o.inRow = (o.inRow + 1) * (1 - class)
-		return st
 	}
 	return nil
 }
@@ -94,12 +96,12 @@ func shift[T any](list []T) []T {
 // fill makes the next record.
 func (s *session) fill(b []byte) []byte {
 	b = s.fillControl(b)
-	for recordSize-len(b) > headerSize {
+	for s.out.record-len(b) > headerSize {
 		st := s.next()
 		if st == nil {
 			break
 		}
-		b = st.take(b, recordSize-len(b))
+		b = st.take(b, s.out.record-len(b))
 		s.ready(st)
 	}
 	return b
@@ -205,15 +207,34 @@ func (s *session) transmit() {
 	b := o.buffer
 	s.mu.Unlock()
 	var err error
+	began := s.line.now()
 	if len(b) > 0 {
 		_, err = s.conn.Write(b)
 	}
+	took := s.line.now() - began
 	s.mu.Lock()
 	o.busy = false
+	s.fit(took)
 	if err != nil && o.fault == nil {
 		o.fault = err
 		// The peer may have said why, which is better to know.
 		_ = s.conn.SetReadDeadline(s.lingerEnd()) // at worst the idle timeout ends it
+	}
+}
+
+// fit makes records as long as suits a network that took one in this time.
+// Under the kernel's queue, a short request waits for the record in front of it.
+func (s *session) fit(took time.Duration) {
+	o := &s.out
+	was := o.record
+	switch {
+	case took > recordLong:
+		o.record = max(recordLeast, o.record/2)
+	case took < recordShort && len(o.buffer) == o.record:
+		o.record = min(recordSize, 2*o.record)
+	}
+	if o.record != was {
+		s.socket.queue(o.record)
 	}
 }
 

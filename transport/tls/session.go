@@ -57,7 +57,7 @@ type session struct {
 	nextID   uint64
 	opened   uint64 // streams here, those without a number included
 	mayOpen  uint64
-	credits  chan struct{} // closed, and replaced, when mayOpen grows
+	credits  chan struct{} // closed, and replaced, when more may be opened
 	peerNext uint64        // the number of the next stream of the peer
 	done     uint64        // streams of the peer that are over
 	queue    []*stream     // opened by the peer, not yet accepted
@@ -95,7 +95,7 @@ func newSession(conn net.Conn, l *line, o settings) *session {
 		heardAll: make(chan struct{}), peer: o.peer, nameless: o.nameless, streams: map[uint64]*stream{}, unborn: map[*stream]struct{}{},
 		nextID: 2, peerNext: 1, mayOpen: firstStreams, credits: make(chan struct{}), arrivals: make(chan struct{}, 1),
 		credit: sessionWindow, window: sessionWindow, arrived: make(chan struct{}, 1),
-		out: outgoing{work: make(chan struct{}, 1), room: make(chan struct{}, 1), told: sessionWindow, settings: true, buffer: make([]byte, 0, recordSize)}}
+		out: outgoing{work: make(chan struct{}, 1), room: make(chan struct{}, 1), told: sessionWindow, settings: true, record: recordSize, buffer: make([]byte, 0, recordSize)}}
 	if o.client {
 		s.nextID, s.peerNext = 1, 2
 	}
@@ -159,7 +159,7 @@ func (s *session) end(cause error, farewell []byte) {
 	for st := range s.unborn {
 		st.drop(cause)
 	}
-	s.queue, s.out.debts, s.out.turns, s.out.datagrams = nil, nil, [2][]*stream{}, nil
+	s.queue, s.out.debts, s.out.turns, s.out.datagrams = nil, nil, nil, nil
 	signal(s.out.room)
 	at := s.lingerEnd()
 	if farewell == nil {
@@ -201,9 +201,8 @@ func (s *session) Open(ctx context.Context) (endpoint.Stream, error) {
 	}
 }
 
-// allow lets more streams be opened. The lock is held.
-func (s *session) allow(more uint64) {
-	s.mayOpen += more
+// rouse has those look who wait to open a stream. The lock is held.
+func (s *session) rouse() {
 	close(s.credits)
 	s.credits = make(chan struct{})
 }
@@ -216,7 +215,8 @@ func (s *session) settle(st *stream) {
 	st.settled = true
 	if st.id == 0 {
 		delete(s.unborn, st)
-		s.allow(1)
+		s.opened--
+		s.rouse()
 		return
 	}
 	delete(s.streams, st.id)

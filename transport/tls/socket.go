@@ -8,14 +8,11 @@ import (
 	"github.com/cleaveml/cleave/models/tensor"
 )
 
-// unsent is what the kernel takes ahead of what it can send: what is queued
-// there, a short request cannot pass.
-const unsent = 16 << 10 // bytes
-
 // socket is the kernel's end of a connection. The zero value is of a connection
 // that has none, in memory for example.
 type socket struct {
-	raw syscall.RawConn
+	raw  syscall.RawConn
+	poll *poll
 }
 
 // path is what the kernel knows of a path.
@@ -30,7 +27,7 @@ func socketOf(c any) socket {
 	for {
 		if s, ok := c.(syscall.Conn); ok {
 			if raw, err := s.SyscallConn(); err == nil {
-				return socket{raw}
+				return socket{raw, newPoll()}
 			}
 		}
 		w, ok := c.(interface{ NetConn() net.Conn })

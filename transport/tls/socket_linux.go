@@ -28,11 +28,26 @@ func (s socket) control(f func(fd int) error) error {
 // where that is possible.
 func (s socket) tune(congestion string) error {
 	return s.control(func(fd int) error {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent) // a slower ping, no fault
+		limitQueue(fd, recordSize)
 		if congestion != Auto {
 			return unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion)
 		}
 		_ = unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "bbr") // else the kernel's default
+		return nil
+	})
+}
+
+// limitQueue bounds what the kernel takes ahead of what it can send, bytes: a
+// short request cannot pass what is queued there. Where it does not heed that,
+// pings are slower.
+func limitQueue(fd, n int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
+}
+
+// queue is limitQueue.
+func (s socket) queue(n int) {
+	_ = s.control(func(fd int) error { // a queue of another length does no harm
+		limitQueue(fd, n)
 		return nil
 	})
 }
@@ -62,15 +77,27 @@ func (s socket) path() (path, bool) {
 	}, true
 }
 
-// writable reports whether a record can be written without waiting.
+// poll asks whether a socket takes bytes, without allocating.
+type poll struct {
+	ask   func(fd uintptr)
+	files [1]unix.PollFd
+	yes   bool
+}
+
+func newPoll() *poll {
+	p := &poll{}
+	p.ask = func(fd uintptr) {
+		p.files[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
+		n, err := unix.Poll(p.files[:], 0)
+		p.yes = n == 1 && err == nil && p.files[0].Revents == unix.POLLOUT
+	}
+	return p
+}
+
+// writable reports whether a record can be written without waiting. It is not
+// safe for concurrent use.
 func (s socket) writable() bool {
-	return s.control(func(fd int) error {
-		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-		if n, err := unix.Poll(p, 0); n != 1 || err != nil || p[0].Revents != unix.POLLOUT {
-			return syscall.EAGAIN
-		}
-		return nil
-	}) == nil
+	return s.raw != nil && s.raw.Control(s.poll.ask) == nil && s.poll.yes
 }
 
 // checkCongestion says why the kernel refuses a congestion control.

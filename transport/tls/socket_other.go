@@ -4,7 +4,13 @@ package tls
 
 import "fmt"
 
+type poll struct{}
+
+func newPoll() *poll { return nil }
+
 func (socket) tune(string) error { return nil }
+
+func (socket) queue(int) {}
 
 func (socket) congestion() string { return "" }
 

@@ -30,13 +30,15 @@ type stream struct {
 	pending  []byte // the rest of what Write was given, its caller's
 	writable chan struct{}
 	sent     uint64 // bytes
+	burst    uint64 // of these since Write was called
 	limit    uint64 // that the peer takes
 	closing  bool   // Close was called
 	outErr   error  // why nothing more can be written
 	sentAll  bool   // the peer was told that nothing more comes
 	turn     bool   // in the session's turns
 
-	chunks   []*chunk // that have come and were not read
+	first    *chunk // that has come and was not read
+	last     *chunk
 	readable chan struct{}
 	got      uint64 // bytes that have come
 	read     uint64 // bytes that were read
@@ -62,6 +64,7 @@ type chunk struct {
 	b    [pieceSize]byte
 	n    int
 	from int // read up to here
+	next *chunk
 }
 
 var chunks = sync.Pool{New: func() any { return new(chunk) }}
@@ -97,7 +100,7 @@ func (st *stream) Write(p []byte) (int, error) {
 	case len(p) == 0:
 		return 0, nil
 	}
-	st.pending = p
+	st.pending, st.burst = p, 0
 	s.ready(st)
 	s.push()
 	for len(st.pending) > 0 && st.outErr == nil {
@@ -123,6 +126,7 @@ func (st *stream) take(b []byte, room int) []byte {
 	b = append(b, st.pending[:n]...)
 	st.pending = st.pending[n:]
 	st.sent += uint64(n)
+	st.burst += uint64(n)
 	s.credit -= uint64(n)
 	if len(st.pending) == 0 {
 		signal(st.writable)
@@ -217,10 +221,9 @@ func (st *stream) stopReading(err error) {
 		return
 	}
 	st.inErr = err
-	for _, c := range st.chunks {
-		chunks.Put(c)
+	for st.first != nil {
+		st.drain()
 	}
-	st.chunks = nil
 	st.s.consumed(st.got - st.read)
 	st.read = st.got
 	signal(st.readable)
@@ -235,7 +238,7 @@ func (st *stream) Read(p []byte) (int, error) {
 		switch {
 		case st.inErr != nil:
 			return 0, st.inErr
-		case len(st.chunks) > 0:
+		case st.first != nil:
 			return st.copy(p), nil
 		case st.hasAll:
 			st.inErr = io.EOF
@@ -248,18 +251,26 @@ func (st *stream) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
+// drain drops the first chunk.
+func (st *stream) drain() {
+	c := st.first
+	st.first, c.next = c.next, nil
+	if st.first == nil {
+		st.last = nil
+	}
+	chunks.Put(c)
+}
+
 // copy takes what has come, and tells the peer of the room in time.
 func (st *stream) copy(p []byte) int {
 	got := 0
-	for len(st.chunks) > 0 && got < len(p) {
-		c := st.chunks[0]
+	for st.first != nil && got < len(p) {
+		c := st.first
 		n := copy(p[got:], c.b[c.from:c.n])
 		c.from += n
 		got += n
 		if c.from == c.n {
-			chunks.Put(c)
-			st.chunks[0] = nil
-			st.chunks = st.chunks[1:]
+			st.drain()
 		}
 	}
 	st.read += uint64(got)
@@ -283,12 +294,15 @@ func (st *stream) arrive(c *chunk) *chunk {
 		return c
 	}
 	defer signal(st.readable)
-	if k := len(st.chunks); k > 0 {
-		if last := st.chunks[k-1]; last.n+c.n <= len(last.b) {
-			last.n += copy(last.b[last.n:], c.b[:c.n])
-			return c
-		}
+	switch last := st.last; {
+	case last == nil:
+		st.first = c
+	case last.n+c.n <= len(last.b):
+		last.n += copy(last.b[last.n:], c.b[:c.n])
+		return c
+	default:
+		last.next = c
 	}
-	st.chunks = append(st.chunks, c)
+	st.last = c
 	return chunks.Get().(*chunk)
 }
