@@ -27,9 +27,10 @@ type conn struct {
 	active  chan struct{} // gets a token when streams changes
 	outbox  chan []byte   // datagrams to send
 	ended   atomic.Bool   // closed by this host
-	warm    sync.Mutex    // held while warming; guards warmed and rough
+	warm    sync.Mutex    // held while warming; guards what follows
 	warmed  bool
-	rough   [2]float64 // goodput seen then, bit/s, out and in
+	rough   [2]float64   // goodput seen then, bit/s, out and in
+	idle    [2]allowance // of probes, out and in
 }
 
 // Peer is who answers.

@@ -45,7 +45,9 @@ type probe struct {
 
 // Probe measures both directions now, feeds the estimates and returns them. It
 // takes about half a second at 5 Mbps, and opens the congestion windows of a
-// new connection first. Errors are those of Conn and Send.
+// new connection first. Where a glance of some milliseconds shows the link as it is
+// known, it leaves it at that, unless probing has taken less than one part in a
+// hundred of the time. Errors are those of Conn and Send.
 func (e *Endpoint) Probe(ctx context.Context, id partition.HostID) (transport.Links, error) {
 	c, err := e.conn(ctx, id)
 	if err != nil {
@@ -58,14 +60,12 @@ func (e *Endpoint) Probe(ctx context.Context, id partition.HostID) (transport.Li
 	}
 	for i, down := range []bool{false, true} {
 		if before {
-			// The link may be another than when the windows were opened. What
-			// filled that one may clog this one for seconds: look first.
-			t, err := c.transfer(ctx, probe{Bytes: probeBurst, Down: down})
+			known, err := c.glance(ctx, down, &rough[i])
 			if err != nil {
 				return transport.Links{}, err
 			}
-			if t.GoodputBps > 0 { // else it came in one piece: the link is fast
-				rough[i] = min(rough[i], 2*t.GoodputBps)
+			if known {
+				continue
 			}
 		}
 		if err := c.measure(ctx, down, rough[i]); err != nil {
@@ -210,6 +210,7 @@ func (c *conn) measure(ctx context.Context, down bool, goodput float64) error {
 		if t, err = c.transfer(ctx, probe{Bytes: n, Down: down}); err != nil {
 			return err
 		}
+		c.spend(down, t)
 		took, change := time.Duration(t.DurationNs), math.Abs(t.GoodputBps-goodput)/t.GoodputBps
 		if took >= probeSpan && (change < 0.1 && !t.LowerBound || change < 0.03 && t.queued) {
 			t.LowerBound = false
