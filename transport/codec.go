@@ -2,9 +2,6 @@ package transport
 
 import (
 	"fmt"
-	"sync"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/cleaveml/cleave/models/tensor"
 )
@@ -20,8 +17,8 @@ const (
 	// relative error ≤ 2⁻¹¹ for 2⁻¹⁴ ≤ |x| ≤ 65504, absolute error ≤ 2⁻²⁵
 	// below. Infinities and NaNs survive; larger finite values are refused.
 	FP16 Codec = "fp16"
-	// Zstd sorts bytes by their place in the element and compresses each of
-	// these planes, one zstd frame after the other. Lossless, bit by bit.
+	// Zstd leaves zeros out, sorts bytes by their place in the element and
+	// compresses each of these planes by zstd where that pays. Lossless, bit by bit.
 	Zstd Codec = "zstd"
 	// FP16Zstd is FP16, then Zstd.
 	FP16Zstd Codec = "fp16+zstd"
@@ -30,7 +27,7 @@ const (
 	// channel's span, 1e-36 and float32's own rounding. NaNs and infinities are
 	// refused.
 	Int8 Codec = "int8"
-	// Int8Zstd is Int8, then one zstd frame over the levels.
+	// Int8Zstd is Int8, then Zstd over the levels.
 	Int8Zstd Codec = "int8+zstd"
 )
 
@@ -71,42 +68,20 @@ func maxEncoded(c Codec, raw int) int {
 		raw = maxInt8(raw / 4)
 	}
 	if c.compressed() {
-		raw += raw/256 + 64*maxPlanes // a zstd block header is 3 bytes per 128 KiB at worst
+		raw = maxPacked(raw)
 	}
 	return raw
 }
 
-// maxPlanes is the size of the largest element: each of its bytes is a plane.
-const maxPlanes = 8
-
-// coder is the reusable state of compression.
-type coder struct {
-	enc     *zstd.Encoder
-	dec     *zstd.Decoder
-	scratch [2][]byte
-}
-
-// coders keeps idle coders; it holds no state between two uses.
-var coders = sync.Pool{New: func() any {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true), zstd.WithAllLitEntropyCompression(true))
-	if err != nil {
-		panic(err) // the options are constants
+// layout of the elements that the lossless stage has before it.
+func (c Codec) layout(d tensor.DType) layout {
+	switch {
+	case c.half():
+		return layout{size: 2}
+	case c.int8():
+		return layout{size: 1}
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
-		zstd.WithDecoderMaxMemory(1<<40))
-	if err != nil {
-		panic(err)
-	}
-	return &coder{enc: enc, dec: dec}
-}}
-
-// room returns scratch memory i with n bytes of undefined content.
-func (k *coder) room(i, n int) []byte {
-	if cap(k.scratch[i]) < n {
-		k.scratch[i] = make([]byte, n)
-	}
-	return k.scratch[i][:n]
+	return layout{size: d.Size(), rotate: d == tensor.Float32}
 }
 
 // Encode appends the encoded tensor to dst and returns the result; it does not
@@ -122,8 +97,8 @@ func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 	case FP16:
 		n := len(dst)
 		dst = grow(dst, len(t.Data)/2)
-		if err := c.toHalf(dst[n:], t); err != nil {
-			return nil, err
+		if at := toHalf(dst[n:], t.Data); at >= 0 {
+			return nil, c.beyondHalf(t.Data, at)
 		}
 		return dst, nil
 	case Int8:
@@ -139,30 +114,29 @@ func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 	}
 	k := coders.Get().(*coder)
 	defer coders.Put(k)
-	src, size := t.Data, t.DType.Size()
-	if c == Int8Zstd {
-		levels := k.room(0, len(src)/4)
-		dst, err := c.toInt8(dst, levels, t, channels(t.Shape, len(levels)))
-		if err != nil {
-			return nil, err
-		}
-		return k.enc.EncodeAll(levels, dst), nil
-	}
-	if c.half() {
-		src, size = k.room(0, len(src)/2), 2
-		if err := c.toHalf(src, t); err != nil {
+	return c.encodePacked(k, dst, t)
+}
+
+// encodePacked encodes through the lossless stage.
+func (c Codec) encodePacked(k *coder, dst []byte, t tensor.Tensor) (_ []byte, err error) {
+	src, size, l := t.Data, t.DType.Size(), c.layout(t.DType)
+	if c.int8() {
+		src, size = k.room(roomTyped, len(src)/4), 1
+		if dst, err = c.toInt8(dst, src, t, channels(t.Shape, len(src))); err != nil {
 			return nil, err
 		}
 	}
-	if size > 1 {
-		shuffled := k.room(1, len(src))
-		shuffle(shuffled, src, size)
-		src = shuffled
-	}
-	// Each plane is a frame of its own: the exponents of dense floats compress,
-	// the mantissas do not, and in one block they would spoil each other.
-	for plane := len(src) / size; len(src) > 0; src = src[plane:] {
-		dst = k.enc.EncodeAll(src[:plane], dst)
+	for at := 0; at < len(src); {
+		block := src[at:min(len(src), at+blockElements*size)]
+		in := block
+		if c.half() {
+			in = k.room(roomTyped, len(block)/2)
+			if i := toHalf(in, block); i >= 0 {
+				return nil, c.beyondHalf(src, at/4+i)
+			}
+		}
+		dst = k.pack(dst, in, l)
+		at += len(block)
 	}
 	return dst, nil
 }
@@ -192,32 +166,34 @@ func (c Codec) Decode(dst []byte, d tensor.DType, src []byte) error {
 		fromHalf(dst, src)
 		return nil
 	}
+	return c.decodePacked(dst, d, src)
+}
+
+// decodePacked decodes what encodePacked has made, block by block.
+func (c Codec) decodePacked(dst []byte, d tensor.DType, src []byte) (err error) {
 	k := coders.Get().(*coder)
 	defer coders.Put(k)
-	size := d.Size()
-	if c.half() {
-		size = 2
+	l, size := c.layout(d), d.Size()
+	if c.int8() {
+		size = 1
 	}
-	plain := dst
-	if size > 1 {
-		plain = k.room(1, want)
-	}
-	out, err := k.dec.DecodeAll(src, plain[:0:want])
-	if err != nil {
-		return c.malformed("%w", err)
-	}
-	if len(out) != want {
-		return c.malformed("%d bytes where %d belong", len(out), want)
-	}
-	if !c.half() {
-		if size > 1 {
-			unshuffle(dst, out, size)
+	for len(dst) > 0 {
+		block := dst[:min(len(dst), blockElements*size)]
+		out := block
+		if c.half() {
+			out = k.room(roomTyped, len(block)/2)
 		}
-		return nil
+		if src, err = k.unpack(out, src, l); err != nil {
+			return c.malformed("%w", err)
+		}
+		if c.half() {
+			fromHalf(block, out)
+		}
+		dst = dst[len(block):]
 	}
-	halves := k.room(0, want)
-	unshuffle(halves, out, 2)
-	fromHalf(dst, halves)
+	if len(src) > 0 {
+		return c.malformed("%d bytes follow the last block", len(src))
+	}
 	return nil
 }
 
@@ -228,10 +204,12 @@ func (c Codec) decodeInt8(dst, src []byte) error {
 		return err
 	}
 	if c == Int8Zstd {
-		k := coders.Get().(*coder)
-		defer coders.Put(k)
-		if levels, err = k.dec.DecodeAll(levels, k.room(0, elements)[:0:elements]); err != nil {
-			return c.malformed("%w", err)
+		// The levels fill the last quarter of dst and become values from its start
+		// on: a value never lies over levels that are still to be read.
+		packed := levels
+		levels = dst[len(dst)-elements:]
+		if err := c.decodePacked(levels, tensor.Float32, packed); err != nil {
+			return err
 		}
 	}
 	if len(levels) != elements {

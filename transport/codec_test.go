@@ -213,18 +213,3 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
-
-func TestShuffleSizes(t *testing.T) {
-	src := make([]byte, 48)
-	for i := range src {
-		src[i] = byte(i)
-	}
-	for _, size := range []int{1, 2, 4, 8} {
-		there, back := make([]byte, len(src)), make([]byte, len(src))
-		shuffle(there, src, size)
-		unshuffle(back, there, size)
-		if !bytes.Equal(back, src) || there[1] != byte(size) {
-			t.Errorf("size %d: %v", size, there)
-		}
-	}
-}

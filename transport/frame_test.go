@@ -54,6 +54,16 @@ func TestGolden(t *testing.T) {
 			add(t, f, "shape", Raw, tensor.Tensor{DType: tensor.Int64, Shape: tensor.Shape{}, Data: []byte{9, 0, 0, 0, 0, 0, 0, 0}})
 			return f
 		},
+		"codecs": func() *Frame {
+			f := NewFrame("run")
+			add(t, f, "conv_12", Zstd, x)
+			add(t, f, "conv_12", FP16Zstd, x)
+			add(t, f, "conv_12", Int8, x)
+			add(t, f, "conv_12", Int8Zstd, x)
+			add(t, f, "relu_13", Zstd, tensor.FromFloat32([]float32{0, 0, 3, 0, 0, 0, 0, 0, 0, -0.5}, 10))
+			add(t, f, "shape", Zstd, tensor.Tensor{DType: tensor.Int64, Shape: tensor.Shape{2}, Data: []byte{9, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}})
+			return f
+		},
 		"error": func() *Frame {
 			f := NewFrame(KindError)
 			f.Header.Error = &wire.Error{Kind: "unavailable", Host: "edge-3", Message: "no session for this epoch; warm it first"}
@@ -251,7 +261,7 @@ func TestArrival(t *testing.T) {
 }
 
 func FuzzReader(f *testing.F) {
-	for _, name := range []string{"empty", "request", "error"} {
+	for _, name := range []string{"empty", "request", "error", "codecs"} {
 		dump, err := os.ReadFile(filepath.Join("testdata", name+".hex"))
 		if err != nil {
 			f.Fatal(err)

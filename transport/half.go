@@ -3,23 +3,26 @@ package transport
 import (
 	"encoding/binary"
 	"math"
-
-	"github.com/cleaveml/cleave/models/tensor"
 )
 
-// toHalf converts t, float32, into dst, half as long.
-func (c Codec) toHalf(dst []byte, t tensor.Tensor) error {
-	src := t.Data
+// toHalf converts src, float32, into dst, half as long. It returns the index of an
+// element that is beyond the range, -1 if there is none.
+func toHalf(dst, src []byte) int {
 	for i := 0; i+4 <= len(src); i += 4 {
 		bits := binary.LittleEndian.Uint32(src[i:])
 		h := half(bits)
 		if h&0x7fff == 0x7c00 && bits&0x7fffffff != 0x7f800000 {
-			return c.unsupported("element %d is %g, beyond the range ±65504 of half precision; use a lossless codec",
-				i/4, math.Float32frombits(bits))
+			return i / 4
 		}
 		binary.LittleEndian.PutUint16(dst[i/2:], h)
 	}
-	return nil
+	return -1
+}
+
+// beyondHalf is the error about element i of src.
+func (c Codec) beyondHalf(src []byte, i int) error {
+	return c.unsupported("element %d is %g, beyond the range ±65504 of half precision; use a lossless codec",
+		i, math.Float32frombits(binary.LittleEndian.Uint32(src[4*i:])))
 }
 
 func fromHalf(dst, src []byte) {
@@ -62,41 +65,4 @@ func single(h uint16) uint32 {
 		return sign | (exp+127-15)<<23 | frac<<13
 	}
 	return sign | math.Float32bits(float32(frac)*(1.0/(1<<24)))
-}
-
-// shuffle writes byte 0 of every element, then byte 1 of every element, ...
-func shuffle(dst, src []byte, size int) {
-	n := len(src) / size
-	if size == 4 {
-		a, b, c, d := dst[:n], dst[n:2*n], dst[2*n:3*n], dst[3*n:4*n]
-		for i := range a {
-			v := binary.LittleEndian.Uint32(src[4*i:])
-			a[i], b[i], c[i], d[i] = byte(v), byte(v>>8), byte(v>>16), byte(v>>24)
-		}
-		return
-	}
-	for k := range size {
-		plane := dst[k*n : (k+1)*n]
-		for i := range plane {
-			plane[i] = src[i*size+k]
-		}
-	}
-}
-
-// unshuffle undoes shuffle.
-func unshuffle(dst, src []byte, size int) {
-	n := len(src) / size
-	if size == 4 {
-		a, b, c, d := src[:n], src[n:2*n], src[2*n:3*n], src[3*n:4*n]
-		for i := range a {
-			v := uint32(a[i]) | uint32(b[i])<<8 | uint32(c[i])<<16 | uint32(d[i])<<24
-			binary.LittleEndian.PutUint32(dst[4*i:], v)
-		}
-		return
-	}
-	for k := range size {
-		for i, v := range src[k*n : (k+1)*n] {
-			dst[i*size+k] = v
-		}
-	}
 }
