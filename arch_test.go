@@ -59,7 +59,8 @@ var layers = []rule{
 // speaks to their contract.
 var owners = []struct{ library, owner string }{
 	{"github.com/yalue/onnxruntime_go", "nodes/ort"},
-	{"github.com/quic-go/quic-go", "transport/quic"},
+	{"github.com/quic-go/quic-go", "transport/quic benchmarks/wire/rivals"},
+	{"google.golang.org/grpc", "benchmarks/wire/rivals"},
 	{"github.com/hashicorp/memberlist", "nodes/gossip"},
 	{"go.etcd.io/bbolt", "nodes/settings"},
 	{"go.opentelemetry.io/otel", "nodes/telemetry"},
@@ -113,7 +114,7 @@ func TestArchitectureIsChecked(t *testing.T) {
 		},
 		"owners": {
 			"nodes/n.go: only nodes/ort may import github.com/yalue/onnxruntime_go",
-			"partition/p.go: only transport/quic may import github.com/quic-go/quic-go/logging",
+			"partition/p.go: only transport/quic benchmarks/wire/rivals may import github.com/quic-go/quic-go/logging",
 		},
 		"purity": {
 			"partition/p.go: a pure package may not import log/slog",
