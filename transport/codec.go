@@ -29,16 +29,21 @@ const (
 	Int8 Codec = "int8"
 	// Int8Zstd is Int8, then Zstd over the levels.
 	Int8Zstd Codec = "int8+zstd"
+	// JPEG sends pictures, uint8 [height width 3] or [n height width 3] of RGB, as a
+	// JPEG of quality 90 with halved chroma. The error of one element has no bound
+	// but the type's; on photographs the mean is 2 to 3 levels of 255. Other shapes are
+	// refused, and so are pictures that would grow, noise for example. It allocates.
+	JPEG Codec = "jpeg"
 )
 
 // Codecs lists all codecs, Raw first.
-func Codecs() []Codec { return []Codec{Raw, FP16, Zstd, FP16Zstd, Int8, Int8Zstd} }
+func Codecs() []Codec { return []Codec{Raw, FP16, Zstd, FP16Zstd, Int8, Int8Zstd, JPEG} }
 
 // Lossless reports whether decoding gives back the very bytes.
 func (c Codec) Lossless() bool { return c == Raw || c == Zstd }
 
 // Known reports whether c is one of Codecs.
-func (c Codec) Known() bool { return c.Lossless() || c.half() || c.int8() }
+func (c Codec) Known() bool { return c.Lossless() || c.half() || c.int8() || c == JPEG }
 
 func (c Codec) half() bool { return c == FP16 || c == FP16Zstd }
 func (c Codec) int8() bool { return c == Int8 || c == Int8Zstd }
@@ -51,6 +56,9 @@ func (c Codec) compressed() bool { return c == Zstd || c == FP16Zstd || c == Int
 func (c Codec) Supports(d tensor.DType) bool {
 	if c.half() || c.int8() {
 		return d == tensor.Float32
+	}
+	if c == JPEG {
+		return d == tensor.Uint8
 	}
 	return c.Known() && d.Size() > 0
 }
@@ -70,6 +78,9 @@ func maxEncoded(c Codec, raw int) int {
 	if c.compressed() {
 		raw = maxPacked(raw)
 	}
+	if c == JPEG {
+		raw += jpegHead
+	}
 	return raw
 }
 
@@ -85,7 +96,7 @@ func (c Codec) layout(d tensor.DType) layout {
 }
 
 // Encode appends the encoded tensor to dst and returns the result; it does not
-// allocate when dst has room for MaxEncoded. The error is an *Error of kind
+// allocate when dst has room for MaxEncoded, but for JPEG. The error is an *Error of kind
 // Unsupported, when c cannot carry this tensor; use a lossless codec then.
 func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 	if !c.Supports(t.DType) {
@@ -111,6 +122,8 @@ func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 			return nil, err
 		}
 		return dst, nil
+	case JPEG:
+		return c.encodeJPEG(dst, t)
 	}
 	k := coders.Get().(*coder)
 	defer coders.Put(k)
@@ -142,7 +155,8 @@ func (c Codec) encodePacked(k *coder, dst []byte, t tensor.Tensor) (_ []byte, er
 }
 
 // Decode fills dst, which has exactly the tensor's raw size, with elements of
-// this type. It never writes or allocates more than that, whatever src claims.
+// this type. It never writes or allocates more than that, whatever src claims,
+// beyond some blocks of scratch memory.
 // The error is an *Error of kind Protocol: src is not what Encode makes.
 func (c Codec) Decode(dst []byte, d tensor.DType, src []byte) error {
 	if !c.Supports(d) || len(dst)%d.Size() != 0 {
@@ -154,6 +168,9 @@ func (c Codec) Decode(dst []byte, d tensor.DType, src []byte) error {
 	}
 	if c.int8() {
 		return c.decodeInt8(dst, src)
+	}
+	if c == JPEG {
+		return c.decodeJPEG(dst, src)
 	}
 	if !c.compressed() && len(src) != want {
 		return c.malformed("%d bytes where %d belong", len(src), want)

@@ -183,18 +183,25 @@ func TestDecodeBomb(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	x := tensor.FromFloat32([]float32{1, 2, 3, 0, 0, 0, 0, 4}, 8)
 	for i, c := range Codecs() {
-		e, err := c.Encode(nil, x)
-		if err != nil {
-			f.Fatal(err)
+		for _, x := range []tensor.Tensor{tensor.FromFloat32([]float32{1, 2, 3, 0, 0, 0, 0, 4}, 8), planesLike(3000), waves(1, 16, 24)} {
+			if !c.Supports(x.DType) {
+				continue
+			}
+			e, err := c.Encode(nil, x)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(uint8(i), uint16(len(x.Data)), e)
 		}
-		f.Add(uint8(i), uint16(32), e)
 	}
 	f.Fuzz(func(t *testing.T, which uint8, size uint16, src []byte) {
 		c := Codecs()[int(which)%len(Codecs())]
-		dst := make([]byte, int(size)&^3)
-		if err := c.Decode(dst, tensor.Float32, src); err != nil {
+		dst, d := make([]byte, int(size)&^3), tensor.Float32
+		if c == JPEG {
+			d = tensor.Uint8
+		}
+		if err := c.Decode(dst, d, src); err != nil {
 			if KindOf(err) != Protocol {
 				t.Errorf("%v has no kind", err)
 			}

@@ -19,10 +19,10 @@ func TestCodecsAreTransports(t *testing.T) {
 	if err := (pipeline.Pipeline{Codecs: names}).Validate(); err != nil {
 		t.Error(err)
 	}
-	err := (pipeline.Pipeline{Codecs: []string{"jpeg"}}).Validate()
+	err := (pipeline.Pipeline{Codecs: []string{"gif"}}).Validate()
 	var field *pipeline.FieldError
-	if want := `"jpeg" is not one of ` + strings.Join(names, ", "); !errors.As(err, &field) || field.Field != "codecs" || field.Why != want {
-		t.Errorf("jpeg: %v, want codecs: %s", err, want)
+	if want := `"gif" is not one of ` + strings.Join(names, ", "); !errors.As(err, &field) || field.Field != "codecs" || field.Why != want {
+		t.Errorf("gif: %v, want codecs: %s", err, want)
 	}
 	for _, name := range pipeline.Lossless() {
 		if c := transport.Codec(name); !c.Known() || !c.Lossless() {

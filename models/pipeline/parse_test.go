@@ -85,7 +85,7 @@ func TestParseNamesTheLine(t *testing.T) {
 		{"input:\n  std: 0\n", "line 2: input.std: must be above 0"},
 		{"input:\n  scale: .nan\n", "line 2: input.scale: is not a finite number"},
 		{"input:\n  invert: maybe\n", `line 2: input.invert: "maybe" is not one of true, false, auto`},
-		{"\ncodecs: [raw, jpeg]\n", `line 2: codecs: "jpeg" is not one of raw, fp16, zstd, fp16+zstd, int8, int8+zstd`},
+		{"\ncodecs: [raw, gif]\n", `line 2: codecs: "gif" is not one of raw, fp16, zstd, fp16+zstd, int8, int8+zstd, jpeg`},
 		{"codecs: raw\n", "line 1: `raw` is not a list"},
 		{"dims: {batch: 0}\n", "line 1: dims: batch: 0 is not in 1..2147483648"},
 		{"answer: {kind: boxes, boxes: b}\n", "line 1: answer.scores: names the output with the scores; it is missing"},

@@ -125,7 +125,9 @@ const (
 func Lossless() []string { return []string{"raw", "zstd"} }
 
 // known lists the codecs that package transport has.
-func known() []string { return []string{"raw", "fp16", "zstd", "fp16+zstd", "int8", "int8+zstd"} }
+func known() []string {
+	return []string{"raw", "fp16", "zstd", "fp16+zstd", "int8", "int8+zstd", "jpeg"}
+}
 
 // withDefaults fills in what the description leaves out.
 func (p Pipeline) withDefaults() Pipeline {
