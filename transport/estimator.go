@@ -39,7 +39,8 @@ type Estimate struct {
 	// Doubtful: the newest transfer differs from the rate by a step. The next
 	// will tell whether the link is another.
 	Doubtful bool
-	// LowerBoundOnly: no transfer has yet filled the link; it may be faster.
+	// LowerBoundOnly: no transfer has yet filled the link as it is now; it may be
+	// faster.
 	LowerBoundOnly bool
 }
 
@@ -205,7 +206,7 @@ func (e *Estimator) Estimate(now time.Time) Estimate {
 			out.Samples = len(lower)
 			out.Age = now.Sub(s.at)
 		case s.Bytes >= bigBytes && s.Goodput > out.Rate && s.at.After(full[len(full)-1].at):
-			out.Rate, out.Age = s.Goodput, now.Sub(s.at)
+			out.Rate, out.Age, out.LowerBoundOnly = s.Goodput, now.Sub(s.at), true
 		}
 	}
 	return out

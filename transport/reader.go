@@ -222,6 +222,9 @@ func (m *arrivalMark) arrival(began time.Time) Arrival {
 	}
 	a.Goodput = partition.BitsPerSecond(float64(m.got-m.at) * 8 / took.Seconds())
 	a.Enough = m.pieces >= enoughPieces && Tells(m.got, took)
+	if !a.Enough && took < slowTime { // what came at once may have waited together
+		a.Goodput = partition.BitsPerSecond(float64(m.got-m.at) * 8 / (took + enoughTime).Seconds())
+	}
 	return a
 }
 
