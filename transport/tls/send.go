@@ -14,9 +14,10 @@ const (
 	// session, need at most.
 	controlMost = 5 * (headerSize + 10)
 	// Records are shorter, down to recordLeast, where one takes the network
-	// longer than recordLong, until it takes less than recordShort again.
+	// longer than recordLong, until quickMost in a row take less than recordShort.
 	recordLeast             = 4 << 10
 	recordLong, recordShort = 3 * time.Millisecond, 700 * time.Microsecond
+	quickMost               = 8
 )
 
 // outgoing is what a session has to send. The session's lock guards it.
@@ -27,6 +28,7 @@ type outgoing struct {
 	fault  error         // of the network
 
 	record    int       // bytes, at most
+	quick     int       // records in a row that took no time
 	debts     []*stream // that owe the peer a frame
 	turns     []*stream // that have something to send, and may
 	picked    uint      // pieces so far
@@ -229,9 +231,13 @@ func (s *session) fit(took time.Duration) {
 	was := o.record
 	switch {
 	case took > recordLong:
-		o.record = max(recordLeast, o.record/2)
-	case took < recordShort && len(o.buffer) == o.record:
-		o.record = min(recordSize, 2*o.record)
+		o.record, o.quick = max(recordLeast, o.record/2), 0
+	case took > recordShort:
+		o.quick = 0
+	case len(o.buffer) == o.record && o.record < recordSize:
+		if o.quick++; o.quick == quickMost {
+			o.record, o.quick = 2*o.record, 0
+		}
 	}
 	if o.record != was {
 		s.socket.queue(o.record)
