@@ -85,6 +85,7 @@ const (
 type Links struct {
 	Out Estimate // from this host to the peer
 	In  Estimate // from the peer to this host
+	Way string   // by which new streams go, "quic" for example; "" without a connection
 }
 
 // StreamRefused says that a peer sent what the protocol does not allow, a frame
@@ -95,7 +96,7 @@ type StreamRefused struct {
 }
 
 // Event is something that happened to a connection: a PeerUp, PeerDown,
-// PeerRefused or StreamRefused.
+// PeerRefused, StreamRefused or WayChanged.
 type Event interface{ event() }
 
 // PeerUp says that a connection is ready for use.
@@ -118,11 +119,20 @@ type PeerRefused struct {
 	Err  error
 }
 
+// WayChanged says that new streams with a peer go by another way. Those under
+// way stay where they are.
+type WayChanged struct {
+	Peer     Peer
+	From, To string
+	Why      string // one line for a person
+}
+
 func (PeerUp) event()      {}
 func (PeerDown) event()    {}
 func (PeerRefused) event() {}
 
 func (StreamRefused) event() {}
+func (WayChanged) event()    {}
 
 // Limits bounds what a peer may send. Zero fields mean the default.
 type Limits struct {

@@ -253,6 +253,8 @@ func observe(log *slog.Logger) func(transport.Event) {
 			log.Info("connection ended", "peer", e.Peer.ID, "err", e.Err)
 		case transport.StreamRefused:
 			log.Warn("request refused", "peer", e.Peer.ID, "err", e.Err)
+		case transport.WayChanged:
+			log.Info("another way", "peer", e.Peer.ID, "from", e.From, "to", e.To, "why", e.Why)
 		case transport.PeerRefused:
 			log.Warn("connection refused", "addr", e.Addr, "err", e.Err)
 		}

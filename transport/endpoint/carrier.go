@@ -94,6 +94,13 @@ type Stats struct {
 	MinRTT, LatestRTT time.Duration
 	Window            tensor.Bytes // the congestion window
 	Received          uint64       // packets
+	// Sent counts packets, Lost those of them that are taken for lost and have not
+	// come late. Both are 0 where the carrier does not know.
+	Sent, Lost uint64
+	// Random is the share of packets lost at random, not to a full queue, in the
+	// worse direction, where the carrier repairs losses and so Lost hides them.
+	Random  float64
+	Repairs bool
 }
 
 // CloseCode says why a session was closed.

@@ -17,6 +17,9 @@ type hostID = partition.HostID
 type conn struct {
 	e        *Endpoint
 	s        Session
+	way      *Way
+	ways     map[string]uint16 // that both hosts have, with the peer's ports
+	standby  bool              // nothing goes by it yet; Endpoint.mu guards it
 	peer     transport.Peer
 	dialed   bool   // by this host
 	instance uint64 // the peer's
@@ -39,7 +42,9 @@ func (c *conn) Peer() transport.Peer { return c.peer }
 // Links is what transfers so far say about both directions.
 func (c *conn) Links() transport.Links {
 	c.sampleRTT(time.Now())
-	return c.link.estimate(time.Now())
+	links := c.link.estimate(time.Now())
+	links.Way = c.way.Name
+	return links
 }
 
 // Close drops the connection and breaks its streams.
@@ -126,6 +131,8 @@ func (c *conn) handle(s *stream) {
 	switch {
 	case f.Header.Kind == kindProbe:
 		c.answerProbe(ctx, s, f)
+	case f.Header.Kind == kindServe, f.Header.Kind == kindChange:
+		c.answerControl(ctx, s, f)
 	case strings.HasPrefix(f.Header.Kind, "transport."), c.e.cfg.Handler == nil:
 		f.Release()
 		s.Cancel(transport.CancelProtocol)

@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -103,7 +104,7 @@ func (c Config) WithDefaults() (Config, error) {
 type Endpoint struct {
 	cfg      Config
 	instance uint64
-	carrier  Carrier
+	ways     []Way           // the first is dialled first
 	ctx      context.Context //nolint:containedctx // of all goroutines: done when the endpoint closes
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup // every goroutine of the endpoint
@@ -113,25 +114,31 @@ type Endpoint struct {
 	peers  map[partition.HostID]*peer
 }
 
-// New serves on a carrier, which the endpoint closes. The config has its defaults.
-func New(cfg Config, carrier Carrier) *Endpoint {
-	e := &Endpoint{cfg: cfg, instance: cfg.Instance, carrier: carrier, peers: map[partition.HostID]*peer{}}
+// New serves on the carriers of some ways, which the endpoint closes, the last
+// one first. The config has its defaults.
+func New(cfg Config, first Way, others ...Way) *Endpoint {
+	e := &Endpoint{cfg: cfg, instance: cfg.Instance, ways: append([]Way{first}, others...), peers: map[partition.HostID]*peer{}}
 	if e.instance == 0 {
 		e.instance = rand.Uint64()
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
-	e.wg.Go(e.accept)
+	for i := range e.ways {
+		e.wg.Go(func() { e.accept(&e.ways[i]) })
+	}
+	if len(e.ways) > 1 {
+		e.wg.Go(e.watch)
+	}
 	return e
 }
 
 // accept runs until the endpoint closes.
-func (e *Endpoint) accept() {
+func (e *Endpoint) accept(w *Way) {
 	for {
-		session, err := e.carrier.Accept(e.ctx)
+		session, err := w.Carrier.Accept(e.ctx)
 		if err != nil {
 			return
 		}
-		if !e.start(func() { e.welcome(session) }) {
+		if !e.start(func() { e.welcome(w, session) }) {
 			session.Close(codeClosing, "closing")
 		}
 	}
@@ -174,11 +181,11 @@ func (e *Endpoint) SetAddress(id partition.HostID, addr string) {
 func (e *Endpoint) Links() map[partition.HostID]transport.Links {
 	e.mu.Lock()
 	known := make([]*peer, 0, len(e.peers))
-	var live []*conn
+	live := map[*peer]*conn{}
 	for _, p := range e.peers {
 		known = append(known, p)
 		if p.live != nil {
-			live = append(live, p.live)
+			live[p] = p.live
 		}
 	}
 	e.mu.Unlock()
@@ -188,7 +195,11 @@ func (e *Endpoint) Links() map[partition.HostID]transport.Links {
 		c.sampleRTT(now)
 	}
 	for _, p := range known {
-		if links := p.link.estimate(now); links != (transport.Links{}) {
+		links := p.link.estimate(now)
+		if c := live[p]; c != nil {
+			links.Way = c.way.Name
+		}
+		if links != (transport.Links{}) {
 			out[p.id] = links
 		}
 	}
@@ -215,7 +226,10 @@ func (e *Endpoint) Close() error {
 	for _, c := range open {
 		c.close(codeClosing, "the host is shutting down")
 	}
-	err := e.carrier.Close()
+	var err error
+	for i := range e.ways { // one may stand on another
+		err = errors.Join(err, e.ways[len(e.ways)-1-i].Carrier.Close())
+	}
 	e.wg.Wait()
 	if err != nil {
 		return &transport.Error{Op: "close", Kind: transport.Broken, Err: err}

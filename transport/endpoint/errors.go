@@ -16,7 +16,7 @@ func (e *Endpoint) failure(op string, peer partition.HostID, err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.As(err, &typed) {
 		return err
 	}
-	kind, cause := classify(e.carrier.Explain(err))
+	kind, cause := classify(e.explain(err))
 	return &transport.Error{Op: op, Peer: peer, Kind: kind, Err: cause}
 }
 

@@ -15,26 +15,29 @@ const kindHello = "transport.hello"
 // helloLimits suit a frame that comes before anything is known of the peer.
 var helloLimits = transport.Limits{Header: 4 << 10, Payload: 1, Tensors: 1}
 
-func (e *Endpoint) hello() *transport.Frame {
+func (e *Endpoint) hello(standby bool) *transport.Frame {
 	f := transport.NewFrame(kindHello)
 	f.Header.ProtocolVersion = e.cfg.Version
 	f.Header.Hello = &wire.Hello{Host: string(e.ID()), Role: string(e.cfg.Role),
-		Build: e.cfg.Build, Instance: e.instance}
+		Build: e.cfg.Build, Instance: e.instance, Standby: standby}
+	for _, w := range e.ways {
+		f.Header.Hello.Ways = append(f.Header.Hello.Ways, &wire.Way{Name: w.Name, Port: uint32(w.Port)})
+	}
 	return f
 }
 
 // introduce dials a host, any node where id is empty, and says hello. That is
 // also the first use of the connection, where a certificate that the peer did
 // not accept shows.
-func (e *Endpoint) introduce(ctx context.Context, id hostID, addr string) (*conn, error) {
-	session, err := e.carrier.Dial(ctx, addr, id)
+func (e *Endpoint) introduce(ctx context.Context, w *Way, id hostID, addr string, standby bool) (*conn, error) {
+	session, err := w.Carrier.Dial(ctx, addr, id)
 	if err != nil {
 		return nil, err
 	}
-	f, err := e.greetings(ctx, session)
+	f, err := e.greetings(ctx, session, standby)
 	if early, ok := session.(Early); ok && err != nil {
 		if session, err = early.Again(ctx, err); err == nil {
-			f, err = e.greetings(ctx, session)
+			f, err = e.greetings(ctx, session, standby)
 		} else {
 			session = early
 		}
@@ -42,17 +45,21 @@ func (e *Endpoint) introduce(ctx context.Context, id hostID, addr string) (*conn
 	if err != nil {
 		return nil, abandon(session, first(ctx, err))
 	}
-	return e.meet(session, f, true)
+	c, err := e.meet(w, session, f, true)
+	if err == nil {
+		c.standby = standby
+	}
+	return c, err
 }
 
 // greetings says hello to who was dialled and returns what came back.
-func (e *Endpoint) greetings(ctx context.Context, session Session) (*transport.Frame, error) {
+func (e *Endpoint) greetings(ctx context.Context, session Session, standby bool) (*transport.Frame, error) {
 	s, err := session.Open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, func() { s.CancelRead(0); s.CancelWrite(0) })()
-	if _, err := transport.NewWriter(s, helloLimits).Write(e.hello()); err != nil {
+	if _, err := transport.NewWriter(s, helloLimits).Write(e.hello(standby)); err != nil {
 		return nil, err
 	}
 	if err := s.Close(); err != nil {
@@ -75,7 +82,7 @@ func abandon(session Session, err error) error {
 }
 
 // meet checks the peer's hello against its certificate and our version.
-func (e *Endpoint) meet(session Session, f *transport.Frame, dialed bool) (*conn, error) {
+func (e *Endpoint) meet(w *Way, session Session, f *transport.Frame, dialed bool) (*conn, error) {
 	defer f.Release()
 	peer, err := session.Peer()
 	id, role := peer.ID, peer.Role
@@ -103,7 +110,7 @@ func (e *Endpoint) meet(session Session, f *transport.Frame, dialed bool) (*conn
 	}
 	peer.Build = h.Build
 	return &conn{
-		e: e, s: session, dialed: dialed, instance: h.Instance, since: time.Now(), peer: peer,
+		e: e, s: session, way: w, ways: e.waysOf(h, w), standby: h.Standby, dialed: dialed, instance: h.Instance, since: time.Now(), peer: peer,
 		active: make(chan struct{}, 1), outbox: make(chan []byte, outboxLength),
 	}, nil
 }
@@ -115,10 +122,10 @@ func (e *Endpoint) refuse(session Session, code CloseCode, kind transport.Kind, 
 }
 
 // welcome answers the hello of whoever dialled in.
-func (e *Endpoint) welcome(session Session) {
+func (e *Endpoint) welcome(w *Way, session Session) {
 	ctx, cancel := context.WithTimeout(e.ctx, e.cfg.DialTimeout)
 	defer cancel()
-	c, s, err := e.greeted(ctx, session)
+	c, s, err := e.greeted(ctx, w, session)
 	switch early, ok := session.(Early); {
 	case err != nil:
 	case ok && unproven(early):
@@ -157,7 +164,7 @@ func (e *Endpoint) welcome(session Session) {
 
 // answer says hello on the stream of the peer's.
 func (e *Endpoint) answer(s Stream) error {
-	if _, err := transport.NewWriter(s, helloLimits).Write(e.hello()); err != nil {
+	if _, err := transport.NewWriter(s, helloLimits).Write(e.hello(false)); err != nil {
 		return err
 	}
 	return s.Close()
@@ -170,7 +177,7 @@ func unproven(s Early) bool {
 	return s.Proven(ctx) != nil
 }
 
-func (e *Endpoint) greeted(ctx context.Context, session Session) (*conn, Stream, error) {
+func (e *Endpoint) greeted(ctx context.Context, w *Way, session Session) (*conn, Stream, error) {
 	s, err := session.Accept(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -180,6 +187,6 @@ func (e *Endpoint) greeted(ctx context.Context, session Session) (*conn, Stream,
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := e.meet(session, f, false)
+	c, err := e.meet(w, session, f, false)
 	return c, s, err
 }

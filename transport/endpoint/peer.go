@@ -22,6 +22,10 @@ type peer struct {
 	conns map[*conn]struct{} // all that are open
 	dial  *dial              // on its way; nil: none
 	link  link
+
+	ways     map[string]uint16 // that its latest hello named, with ports; nil: never met
+	choice   choice
+	changing bool // a connection by another way is on its way
 }
 
 // dial is one attempt to connect.
@@ -109,29 +113,8 @@ func (e *Endpoint) liveOrDial(id partition.HostID) (*conn, *dial, error) {
 
 // connect dials, shakes hands and registers the connection.
 func (e *Endpoint) connect(id partition.HostID, addr string) error {
-	_, err := e.dial(e.ctx, id, addr)
+	_, err := e.reach(e.ctx, id, addr)
 	return err
-}
-
-// dial is connect to any node where id is empty.
-func (e *Endpoint) dial(ctx context.Context, id partition.HostID, addr string) (*conn, error) {
-	asked := ctx
-	ctx, cancel := context.WithTimeout(ctx, e.cfg.DialTimeout)
-	defer cancel()
-	c, err := e.introduce(ctx, id, addr)
-	if err == nil {
-		err = e.admit(ctx, c)
-	}
-	if err == nil {
-		return c, nil
-	}
-	err = e.failure("dial", id, err)
-	var typed *transport.Error
-	if asked.Err() == nil && errors.As(err, &typed) && (typed.Kind == transport.Timeout || typed.Kind == transport.Broken || typed.Kind == transport.Cancelled) {
-		err = &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable,
-			Err: fmt.Errorf("no answer at %s (UDP); is it running, and is the port open? (%w)", addr, typed.Err)}
-	}
-	return nil, err
 }
 
 // Greet connects with the node at an address, host:port, whose name is not
@@ -151,7 +134,7 @@ func (e *Endpoint) Greet(ctx context.Context, addr string) (transport.Peer, erro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
-	c, err := e.dial(ctx, "", addr)
+	c, err := e.reach(ctx, "", addr)
 	switch {
 	case errors.Is(err, errSelf):
 		return transport.Peer{ID: e.ID(), Role: transport.Node, Build: e.cfg.Build, Addr: addr}, err
@@ -212,15 +195,20 @@ func (e *Endpoint) register(c, dead *conn) (other *conn) {
 		e.mu.Unlock()
 		return old
 	}
-	p.conns[c] = struct{}{}
+	p.conns[c], p.ways = struct{}{}, c.ways
 	winner, loser := c, old
+	c.standby = c.standby && old != nil && old.instance == c.instance && old.s.Context().Err() == nil
 	switch {
+	case c.standby:
+		winner, loser = old, nil
 	case old != nil && client:
 		winner, loser = old, nil
 	case old != nil && !e.replaces(c, old):
 		winner, loser = old, c
 	}
-	p.live = winner
+	if p.live = winner; winner != old {
+		p.choice.begin(time.Now(), winner.way.Use)
+	}
 	if p.dial != nil {
 		// Who waits takes this one; when it ends before the dial does, the next
 		// must not wait for a dial that is over for them.
@@ -265,6 +253,7 @@ func (e *Endpoint) unregister(c *conn, cause error) {
 		for other := range p.conns {
 			if other.s.Context().Err() == nil {
 				p.live, down = other, false
+				p.choice.begin(time.Now(), other.way.Use)
 			}
 		}
 	}

@@ -131,7 +131,7 @@ func (s *stream) CloseSend() error {
 	s.closedSend.Store(true)
 	err := s.raw.Close()
 	var by *StreamError
-	if cause := context.Cause(s.raw.Context()); errors.As(s.c.e.carrier.Explain(cause), &by) {
+	if cause := context.Cause(s.raw.Context()); errors.As(s.c.e.explain(cause), &by) {
 		if by.Remote && by.Code == transport.CancelUnwanted {
 			return nil // the peer has answered and reads no more: nothing to tell
 		}

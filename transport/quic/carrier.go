@@ -14,6 +14,7 @@ import (
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/endpoint"
 	"github.com/cleaveml/cleave/transport/identity"
+	"github.com/cleaveml/cleave/transport/quic/fec"
 )
 
 // carrier is QUIC on one socket.
@@ -22,6 +23,7 @@ type carrier struct {
 	tr      *quicgo.Transport
 	ln      *quicgo.EarlyListener
 	tickets tls.ClientSessionCache
+	repair  *fec.Conn // under QUIC, nil: nothing is
 
 	mu         sync.Mutex
 	closed     bool
@@ -88,7 +90,7 @@ func (c *carrier) Dial(ctx context.Context, addr string, want partition.HostID) 
 	if err != nil {
 		return nil, err
 	}
-	return session{qc}, nil
+	return session{qc, c.repair}, nil
 }
 
 // Accept implements endpoint.Carrier.
@@ -97,7 +99,7 @@ func (c *carrier) Accept(ctx context.Context) (endpoint.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return session{qc}, nil
+	return session{qc, c.repair}, nil
 }
 
 // Close implements endpoint.Carrier.
@@ -111,7 +113,10 @@ func (c *carrier) Close() error {
 }
 
 // session adapts a connection.
-type session struct{ qc *quicgo.Conn }
+type session struct {
+	qc     *quicgo.Conn
+	repair *fec.Conn // nil: none
+}
 
 // Open implements endpoint.Session.
 func (s session) Open(ctx context.Context) (endpoint.Stream, error) {
@@ -151,8 +156,13 @@ func (s session) Peer() (transport.Peer, error) {
 // Stats implements endpoint.Session.
 func (s session) Stats() endpoint.Stats {
 	stats := s.qc.ConnectionStats()
-	return endpoint.Stats{MinRTT: stats.MinRTT, LatestRTT: stats.LatestRTT,
-		Window: tensor.Bytes(stats.CongestionWindow), Received: stats.PacketsReceived}
+	out := endpoint.Stats{MinRTT: stats.MinRTT, LatestRTT: stats.LatestRTT, Window: tensor.Bytes(stats.CongestionWindow),
+		Received: stats.PacketsReceived, Sent: stats.PacketsSent, Lost: stats.PacketsLost}
+	if s.repair != nil {
+		r := s.repair.Stats(s.qc.RemoteAddr())
+		out.Repairs, out.Random = true, max(r.RandomLoss, r.RandomLossIn)
+	}
+	return out
 }
 
 // Close implements endpoint.Session.

@@ -33,6 +33,12 @@ type Config struct {
 	// link for example. The endpoint closes what it returns, which closes the
 	// socket. nil: nothing.
 	WrapPacketConn func(net.PacketConn) net.PacketConn
+	// NoRepair leaves the way "quic+fec" out, by which links that lose packets at
+	// random are used better.
+	NoRepair bool
+	// Ways are further ones beside QUIC, a fallback over TCP for example. The
+	// endpoint closes them.
+	Ways []endpoint.Way
 	// Version is transport.ProtocolVersion; tests set another.
 	Version uint32
 	// Build is told to peers, for people.

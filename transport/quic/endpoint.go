@@ -48,8 +48,16 @@ func listen(cfg Config, pc net.PacketConn) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	ways := cfg.Ways
+	if !cfg.NoRepair {
+		r, err := newRepairCarrier(c)
+		if err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		ways = append([]endpoint.Way{{Name: "quic+fec", Over: "UDP", Use: endpoint.Repair, Carrier: r}}, ways...)
+	}
 	addr := pc.LocalAddr()
-	return &Endpoint{endpoint.New(cfg.endpoint(addr.String()), c), addr}, nil
+	return &Endpoint{endpoint.New(cfg.endpoint(addr.String()), endpoint.Way{Name: "quic", Over: "UDP", Carrier: c}, ways...), addr}, nil
 }
 
 // wrapped lets quic-go set buffers and path MTU discovery of the socket that a

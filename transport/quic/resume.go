@@ -52,5 +52,5 @@ func (s session) Again(ctx context.Context, err error) (endpoint.Session, error)
 	if err != nil {
 		return nil, err
 	}
-	return session{qc}, nil
+	return session{qc, s.repair}, nil
 }

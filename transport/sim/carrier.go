@@ -54,7 +54,7 @@ func (n *Network) Listen(cfg Config) (*Endpoint, error) {
 	h := &host{net: n, id: full.ID, addr: full.Addr, cfg: full, sessions: map[uint64]*session{}, arrivals: make(chan struct{}, 1),
 		certificate: certificate{full.ID, full.Role, cfg.Authority}}
 	n.hosts[full.Addr] = h
-	return &Endpoint{endpoint.New(full, h), h}, nil
+	return &Endpoint{endpoint.New(full, endpoint.Way{Name: "sim", Over: "the simulated network", Carrier: h}), h}, nil
 }
 
 // Address is where the host listens.

@@ -545,7 +545,12 @@ type Hello struct {
 	Role  string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	Build string                 `protobuf:"bytes,3,opt,name=build,proto3" json:"build,omitempty"`
 	// Random per process, so that a restarted host is told from a second dial.
-	Instance      uint64 `protobuf:"varint,4,opt,name=instance,proto3" json:"instance,omitempty"`
+	Instance uint64 `protobuf:"varint,4,opt,name=instance,proto3" json:"instance,omitempty"`
+	// The ways in which the host may be reached. Unknown ones are ignored; none:
+	// only the one by which this frame came.
+	Ways []*Way `protobuf:"bytes,5,rep,name=ways,proto3" json:"ways,omitempty"`
+	// Nothing is to be sent this way before the dialling host says so.
+	Standby       bool `protobuf:"varint,6,opt,name=standby,proto3" json:"standby,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -608,6 +613,75 @@ func (x *Hello) GetInstance() uint64 {
 	return 0
 }
 
+func (x *Hello) GetWays() []*Way {
+	if x != nil {
+		return x.Ways
+	}
+	return nil
+}
+
+func (x *Hello) GetStandby() bool {
+	if x != nil {
+		return x.Standby
+	}
+	return false
+}
+
+// One way to reach a host.
+type Way struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "quic", "quic+fec", "tls".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// 0: the port of the address that the host is known by.
+	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Way) Reset() {
+	*x = Way{}
+	mi := &file_frame_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Way) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Way) ProtoMessage() {}
+
+func (x *Way) ProtoReflect() protoreflect.Message {
+	mi := &file_frame_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Way.ProtoReflect.Descriptor instead.
+func (*Way) Descriptor() ([]byte, []int) {
+	return file_frame_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Way) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Way) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 var File_frame_proto protoreflect.FileDescriptor
 
 const file_frame_proto_rawDesc = "" +
@@ -660,12 +734,17 @@ const file_frame_proto_rawDesc = "" +
 	"\fwindow_bytes\x18\x01 \x01(\x04R\vwindowBytes\x12\x1c\n" +
 	"\n" +
 	"min_rtt_ns\x18\x02 \x01(\x04R\bminRttNs\x12\"\n" +
-	"\rlatest_rtt_ns\x18\x03 \x01(\x04R\vlatestRttNs\"a\n" +
+	"\rlatest_rtt_ns\x18\x03 \x01(\x04R\vlatestRttNs\"\xa4\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x14\n" +
 	"\x05build\x18\x03 \x01(\tR\x05build\x12\x1a\n" +
-	"\binstance\x18\x04 \x01(\x04R\binstanceB+Z)github.com/cleaveml/cleave/transport/wireb\x06proto3"
+	"\binstance\x18\x04 \x01(\x04R\binstance\x12'\n" +
+	"\x04ways\x18\x05 \x03(\v2\x13.cleave.wire.v1.WayR\x04ways\x12\x18\n" +
+	"\astandby\x18\x06 \x01(\bR\astandby\"-\n" +
+	"\x03Way\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04portB+Z)github.com/cleaveml/cleave/transport/wireb\x06proto3"
 
 var (
 	file_frame_proto_rawDescOnce sync.Once
@@ -679,7 +758,7 @@ func file_frame_proto_rawDescGZIP() []byte {
 	return file_frame_proto_rawDescData
 }
 
-var file_frame_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_frame_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_frame_proto_goTypes = []any{
 	(*Header)(nil),   // 0: cleave.wire.v1.Header
 	(*Tensor)(nil),   // 1: cleave.wire.v1.Tensor
@@ -688,6 +767,7 @@ var file_frame_proto_goTypes = []any{
 	(*Transfer)(nil), // 4: cleave.wire.v1.Transfer
 	(*Sender)(nil),   // 5: cleave.wire.v1.Sender
 	(*Hello)(nil),    // 6: cleave.wire.v1.Hello
+	(*Way)(nil),      // 7: cleave.wire.v1.Way
 }
 var file_frame_proto_depIdxs = []int32{
 	1, // 0: cleave.wire.v1.Header.tensors:type_name -> cleave.wire.v1.Tensor
@@ -696,11 +776,12 @@ var file_frame_proto_depIdxs = []int32{
 	5, // 3: cleave.wire.v1.Header.sender:type_name -> cleave.wire.v1.Sender
 	6, // 4: cleave.wire.v1.Header.hello:type_name -> cleave.wire.v1.Hello
 	4, // 5: cleave.wire.v1.Timings.transfer:type_name -> cleave.wire.v1.Transfer
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7, // 6: cleave.wire.v1.Hello.ways:type_name -> cleave.wire.v1.Way
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_frame_proto_init() }
@@ -714,7 +795,7 @@ func file_frame_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_frame_proto_rawDesc), len(file_frame_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

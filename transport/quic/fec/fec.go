@@ -48,7 +48,8 @@ type Stats struct {
 	Repaired       uint64  // packets received that were made anew
 	Overflows      bool    // loss is taken for that of a full queue
 	ParityPerGroup int     // that is sent, of 20 packets
-	RandomLoss     float64 // share of packets, as the peer sees it
+	RandomLoss     float64 // share of packets sent, as the peer sees it
+	RandomLossIn   float64 // share of packets to be received
 }
 
 // reportEvery is how often a receiver tells what it needs, while packets come.
@@ -207,7 +208,7 @@ func (c *Conn) Stats(addr net.Addr) Stats {
 	defer c.mu.Unlock()
 	if p := c.peers[keyOf(addr)]; p != nil {
 		s := p.stats
-		s.Overflows, s.ParityPerGroup = p.recv.queue.overflows(), p.send.parity
+		s.Overflows, s.ParityPerGroup, s.RandomLossIn = p.recv.queue.overflows(), p.send.parity, p.recv.need.rate()
 		return s
 	}
 	return Stats{}
