@@ -7,6 +7,7 @@ import (
 
 	"github.com/cleaveml/cleave/benchmarks/fidelity"
 	"github.com/cleaveml/cleave/benchmarks/wire"
+	"github.com/cleaveml/cleave/benchmarks/wire/estimates"
 	"github.com/cleaveml/cleave/benchmarks/wire/soak"
 	"github.com/cleaveml/cleave/benchmarks/wire/split"
 )
@@ -15,6 +16,7 @@ import (
 func wireParts() []wire.Part {
 	return []wire.Part{
 		split.Part(fidelity.Models(), []string{"mlp"}, prepareSplit),
+		estimates.Part(),
 		soak.Part(),
 	}
 }
