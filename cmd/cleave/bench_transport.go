@@ -8,6 +8,8 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/fidelity"
 	"github.com/cleaveml/cleave/benchmarks/wire"
 	"github.com/cleaveml/cleave/benchmarks/wire/estimates"
+	"github.com/cleaveml/cleave/benchmarks/wire/links"
+	"github.com/cleaveml/cleave/benchmarks/wire/local"
 	"github.com/cleaveml/cleave/benchmarks/wire/soak"
 	"github.com/cleaveml/cleave/benchmarks/wire/split"
 )
@@ -15,6 +17,8 @@ import (
 // wireParts are the parts of `cleave bench transport`, as they are measured.
 func wireParts() []wire.Part {
 	return []wire.Part{
+		links.Part(),
+		local.Part(),
 		split.Part(fidelity.Models(), []string{"mlp"}, prepareSplit),
 		estimates.Part(),
 		soak.Part(),
