@@ -43,8 +43,8 @@ func Part() wire.Part {
 		Method: `Both hosts in network namespaces of their own joined by a TUN emulator, within one process, with one clock: every adapter crosses the same link, in turns, each on sockets
 of its own. The rate is that of IP packets in both directions, headers included, the queue 200 ms at the rate, 64 KB at least (the emulator's default). A request has 5 KB, 50 KB, 200 KB or 3 MB of
 payload; time is from its beginning to a short answer. *Warm*: the connection is open; directly before a measured request goes one of up to four bandwidth × delay products, so that nobody is measured after the others' turns as
-idle. *First*: a new connection each time; time is that of the first request alone, the dial (with Cleave's tickets of earlier connections) and, by Cleave, the warm-up are before it, and told as ` + "`ready_ms`" + `. *Idle*: nothing is asked for
-10 s, then 200 KB. Rivals: quic-go alone; TCP with TLS 1.3, cubic and BBR by socket option; gRPC with windows of 16 and 32 MiB. A rival that the machine does not have is missing in the rows, and they say why. Links of 5
+idle. *First*: a new connection each time; time is that of the first request alone, the dial (with Cleave's tickets of earlier connections) and, by Cleave, the warm-up are before it, and told as ` + "`ready_ms`" + `. *Idle*: after such a request by
+everybody nothing is asked for 10 s, then 200 KB. Rivals: quic-go alone; TCP with TLS 1.3, cubic and BBR by socket option; gRPC with windows of 16 and 32 MiB. A rival that the machine does not have is missing in the rows, and they say why. Links of 5
 and 20 Mbps are measured three at a time, one per round trip, the idle ones four.`,
 		Goals:   goals(),
 		Cells:   func(r wire.Run) int { return len(cellsOf(r)) },
@@ -189,7 +189,7 @@ func (c cell) measure(ctx context.Context, r wire.Run, j *rivals.Joined) ([]Row,
 			err = j.Arms[i].Ask(ctx, data[:c.warmUp()], false)
 		case round != before:
 			before = round
-			err = wait(ctx, c.pause)
+			err = c.goIdle(ctx, j, data)
 		}
 		if err != nil {
 			return t, fmt.Errorf("%s: %w", j.Arms[i].Name, err)
@@ -209,6 +209,16 @@ func (c cell) measure(ctx context.Context, r wire.Run, j *rivals.Joined) ([]Row,
 
 // warmUp is the request before a measured one.
 func (c cell) warmUp() int { return min(max(c.bytes, 32<<10), c.path.opening()) }
+
+// goIdle asks something by every arm, then nothing for a while.
+func (c cell) goIdle(ctx context.Context, j *rivals.Joined, data []byte) error {
+	for _, arm := range j.Arms {
+		if err := arm.Ask(ctx, data[:c.warmUp()], false); err != nil {
+			return fmt.Errorf("%s: %w", arm.Name, err)
+		}
+	}
+	return wait(ctx, c.pause)
+}
 
 func wait(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

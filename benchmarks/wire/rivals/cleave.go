@@ -15,8 +15,17 @@ import (
 
 // CleaveQUIC is two endpoints of transport/quic as an agent has them.
 func CleaveQUIC() Adapter {
-	return cleave("cleave quic", func(s *Site, host partition.HostID) (*endpoint.Endpoint, net.Addr, error) {
-		e, err := quic.Listen(quic.Config{Identity: s.ids[host], Addr: s.at(host), Handler: answer})
+	return overQUIC("cleave quic", quic.Config{})
+}
+
+// CleavePlain is the same endpoints without the way "quic+fec".
+func CleavePlain() Adapter { return overQUIC("cleave quic, no repair", quic.Config{NoRepair: true}) }
+
+func overQUIC(name string, cfg quic.Config) Adapter {
+	return cleave(name, func(s *Site, host partition.HostID) (*endpoint.Endpoint, net.Addr, error) {
+		cfg := cfg
+		cfg.Identity, cfg.Addr, cfg.Handler = s.ids[host], s.at(host), answer
+		e, err := quic.Listen(cfg)
 		if err != nil {
 			return nil, nil, err
 		}
