@@ -10,6 +10,7 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/wire/estimates"
 	"github.com/cleaveml/cleave/benchmarks/wire/links"
 	"github.com/cleaveml/cleave/benchmarks/wire/local"
+	"github.com/cleaveml/cleave/benchmarks/wire/loss"
 	"github.com/cleaveml/cleave/benchmarks/wire/soak"
 	"github.com/cleaveml/cleave/benchmarks/wire/split"
 )
@@ -19,6 +20,7 @@ func wireParts() []wire.Part {
 	return []wire.Part{
 		links.Part(),
 		local.Part(),
+		loss.Part(),
 		split.Part(fidelity.Models(), []string{"mlp"}, prepareSplit),
 		estimates.Part(),
 		soak.Part(),
