@@ -32,7 +32,8 @@ type Estimate struct {
 	// Noise is the relative standard deviation of a transfer's rate from those
 	// before it, learned over some dozens; 0 when nothing was measured.
 	Noise float64
-	// Loss is the share of packets lost of those sent of late, 0 when unknown.
+	// Loss is the share of packets lost of those sent of late, full queues included
+	// and what was repaired not; 0 when unknown.
 	Loss float64
 	// Steps is how many times transfers have shown that the link has become another.
 	Steps int
@@ -117,8 +118,8 @@ func (e *Estimator) Observe(s Sample, now time.Time) {
 	}
 }
 
-// ObserveLoss takes in what a connection says of all packets that it has sent and
-// of those that were lost. Counts smaller than before are of another connection.
+// ObserveLoss takes in how many packets were sent since the last call, and how
+// many were lost.
 func (e *Estimator) ObserveLoss(sent, lost uint64, now time.Time) { e.loss.observe(sent, lost, now) }
 
 // spread is the standard deviation of some rates over their mean.

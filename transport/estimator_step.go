@@ -2,7 +2,6 @@ package transport
 
 import (
 	"math"
-	"time"
 
 	"github.com/cleaveml/cleave/partition"
 )
@@ -85,34 +84,4 @@ func (n *noise) deviation() float64 { return n.expected() * math.Sqrt(math.Pi/2)
 // step is the distance that is one.
 func (n *noise) step() float64 {
 	return min(max(leastStep, stepNoise*n.deviation()), math.Log(mostStep))
-}
-
-// lossShare follows two counters of a connection.
-type lossShare struct {
-	sent, lost float64 // of late
-	counted    [2]uint64
-	at         time.Time
-}
-
-// lossMemory is the time in which what was lost loses weight by a factor e.
-const lossMemory = 30 * time.Second
-
-func (l *lossShare) observe(sent, lost uint64, now time.Time) {
-	if sent < l.counted[0] || lost < l.counted[1] {
-		l.counted = [2]uint64{}
-	}
-	if !l.at.IsZero() {
-		fade := math.Exp(-max(0, now.Sub(l.at).Seconds()) / lossMemory.Seconds())
-		l.sent, l.lost = l.sent*fade, l.lost*fade
-	}
-	l.sent += float64(sent - l.counted[0])
-	l.lost += float64(lost - l.counted[1])
-	l.counted, l.at = [2]uint64{sent, lost}, now
-}
-
-func (l *lossShare) share() float64 {
-	if l.sent <= 0 {
-		return 0
-	}
-	return min(1, l.lost/l.sent)
 }

@@ -34,6 +34,7 @@ type conn struct {
 	warmed  bool
 	rough   [2]float64   // goodput seen then, bit/s, out and in
 	idle    [2]allowance // of probes, out and in
+	losses  losses
 }
 
 // Peer is who answers.
@@ -173,5 +174,6 @@ func (c *conn) retire(now bool) {
 func (c *conn) sampleRTT(now time.Time) Stats {
 	stats := c.s.Stats()
 	c.link.rtt(now, stats.LatestRTT)
+	c.countOut(stats, now)
 	return stats
 }

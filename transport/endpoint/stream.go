@@ -48,7 +48,8 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 }
 
 func senderOf(stats Stats) *wire.Sender {
-	return &wire.Sender{WindowBytes: uint64(stats.Window), MinRttNs: uint64(stats.MinRTT), LatestRttNs: uint64(stats.LatestRTT)}
+	return &wire.Sender{WindowBytes: uint64(stats.Window), MinRttNs: uint64(stats.MinRTT), LatestRttNs: uint64(stats.LatestRTT),
+		PacketsSent: stats.Sent, PacketsLost: stats.Lost}
 }
 
 // tell adds to a header how the newest frame from the peer arrived.
@@ -110,6 +111,7 @@ func (s *stream) named(err error) error {
 func (s *stream) measure(f *transport.Frame) {
 	now := f.Arrival.Last
 	sample := f.Arrival.Sample(f.Header.Sender)
+	s.c.countIn(f.Header.Sender, now)
 	if !s.probing {
 		s.c.link.observeIn(sample, now)
 		s.c.link.observeOut(f.Header.Timings.GetTransfer(), false, now)

@@ -482,7 +482,10 @@ type Sender struct {
 	WindowBytes uint64                 `protobuf:"varint,1,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
 	MinRttNs    uint64                 `protobuf:"varint,2,opt,name=min_rtt_ns,json=minRttNs,proto3" json:"min_rtt_ns,omitempty"`
 	// The newest round trip: above the smallest, there is a queue.
-	LatestRttNs   uint64 `protobuf:"varint,3,opt,name=latest_rtt_ns,json=latestRttNs,proto3" json:"latest_rtt_ns,omitempty"`
+	LatestRttNs uint64 `protobuf:"varint,3,opt,name=latest_rtt_ns,json=latestRttNs,proto3" json:"latest_rtt_ns,omitempty"`
+	// Of the connection so far: packets sent, and those of them that were lost.
+	PacketsSent   uint64 `protobuf:"varint,4,opt,name=packets_sent,json=packetsSent,proto3" json:"packets_sent,omitempty"`
+	PacketsLost   uint64 `protobuf:"varint,5,opt,name=packets_lost,json=packetsLost,proto3" json:"packets_lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,6 +537,20 @@ func (x *Sender) GetMinRttNs() uint64 {
 func (x *Sender) GetLatestRttNs() uint64 {
 	if x != nil {
 		return x.LatestRttNs
+	}
+	return 0
+}
+
+func (x *Sender) GetPacketsSent() uint64 {
+	if x != nil {
+		return x.PacketsSent
+	}
+	return 0
+}
+
+func (x *Sender) GetPacketsLost() uint64 {
+	if x != nil {
+		return x.PacketsLost
 	}
 	return 0
 }
@@ -729,12 +746,14 @@ const file_frame_proto_rawDesc = "" +
 	"\vduration_ns\x18\x03 \x01(\x04R\n" +
 	"durationNs\x12\x1f\n" +
 	"\vlower_bound\x18\x04 \x01(\bR\n" +
-	"lowerBound\"m\n" +
+	"lowerBound\"\xb3\x01\n" +
 	"\x06Sender\x12!\n" +
 	"\fwindow_bytes\x18\x01 \x01(\x04R\vwindowBytes\x12\x1c\n" +
 	"\n" +
 	"min_rtt_ns\x18\x02 \x01(\x04R\bminRttNs\x12\"\n" +
-	"\rlatest_rtt_ns\x18\x03 \x01(\x04R\vlatestRttNs\"\xa4\x01\n" +
+	"\rlatest_rtt_ns\x18\x03 \x01(\x04R\vlatestRttNs\x12!\n" +
+	"\fpackets_sent\x18\x04 \x01(\x04R\vpacketsSent\x12!\n" +
+	"\fpackets_lost\x18\x05 \x01(\x04R\vpacketsLost\"\xa4\x01\n" +
 	"\x05Hello\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x12\n" +
 	"\x04role\x18\x02 \x01(\tR\x04role\x12\x14\n" +

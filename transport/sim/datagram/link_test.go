@@ -32,21 +32,37 @@ func confirm(ctx context.Context, _ transport.Peer, s transport.Stream) {
 	}
 }
 
-// measured runs f on two hosts that are connected.
+// measured runs f on two hosts that are connected, without repair of losses.
 func measured(t *testing.T, n *datagram.Network, f func(device, edge *quic.Endpoint)) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := identity.CreateCA(dir); err != nil {
 		t.Fatal(err)
 	}
-	b := endpoint(t, n, dir, "edge", edge, confirm)
-	a := endpoint(t, n, dir, "device", device, confirm)
-	a.SetAddress("edge", "10.0.0.2:7433")
-	if _, err := a.Conn(t.Context(), "edge"); err != nil {
+	var ends []*quic.Endpoint
+	for _, h := range []struct {
+		id partition.HostID
+		at netip.Addr
+	}{{"device", device}, {"edge", edge}} {
+		if err := identity.Issue(dir, h.id, transport.Node); err != nil {
+			t.Fatal(err)
+		}
+		who, err := identity.Load(dir, h.id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := quic.Listen(quic.Config{Identity: who, PacketConn: listen(t, n, netip.AddrPortFrom(h.at, 7433)), Handler: confirm, NoRepair: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, e)
+	}
+	ends[0].SetAddress("edge", "10.0.0.2:7433")
+	if _, err := ends[0].Conn(t.Context(), "edge"); err != nil {
 		t.Fatal(err)
 	}
-	f(a, b)
-	for _, e := range []*quic.Endpoint{a, b} {
+	f(ends[0], ends[1])
+	for _, e := range ends {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
@@ -174,4 +190,40 @@ func TestCold(t *testing.T) {
 		}
 	}
 	t.Logf("worst %.0f %%, without slow start %.0f %%", 100*worst, 100*plain)
+}
+
+// TestLossOfDirections: both hosts know the share of packets lost on the way there
+// and on the way back.
+func TestLossOfDirections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := datagram.New()
+		losses := [2]float64{0.01, 0.04}
+		for i, d := range [2][2]netip.Addr{{device, edge}, {edge, device}} {
+			s := link.Spec{Rate: 20 * partition.Mbps, Delay: 10 * time.Millisecond, Loss: link.Loss{Rate: losses[i]}, Seed: uint64(i)}
+			if err := n.SetSpec(d[0], d[1], s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		measured(t, n, func(a, b *quic.Endpoint) {
+			for range 4 {
+				send(t, a, "edge", 1_500_000)
+				send(t, b, "device", 1_500_000)
+			}
+			send(t, a, "edge", 1000) // tells what was counted since
+			send(t, b, "device", 1000)
+			for id, e := range map[partition.HostID]*quic.Endpoint{"edge": a, "device": b} {
+				l := e.Links()[id]
+				got := [2]float64{l.Out.Loss, l.In.Loss}
+				if id == "device" {
+					got = [2]float64{l.In.Loss, l.Out.Loss}
+				}
+				for i, v := range got {
+					if v < losses[i]*0.5 || v > losses[i]*1.6 {
+						t.Errorf("as seen from the other end than %s: direction %d loses %.4f, want about %v", id, i, v, losses[i])
+					}
+				}
+				t.Logf("%.4f", got)
+			}
+		})
+	})
 }
