@@ -4,6 +4,7 @@ import (
 	"context"
 	stdtls "crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -166,6 +167,10 @@ func (c *Carrier) shake(ctx context.Context, l *line, conn *stdtls.Conn) (*sessi
 		l.refuse()
 		return nil, explainHandshake(ctx, err)
 	}
+	if p := conn.ConnectionState().NegotiatedProtocol; p != identity.ALPN {
+		_ = l.Close() // it is none of ours
+		return nil, &endpoint.Fault{Kind: transport.Refused, Err: fmt.Errorf("the peer speaks %q over TLS, not %q; correct the address", p, identity.ALPN)}
+	}
 	return c.serve(conn, l)
 }
 
@@ -196,10 +201,7 @@ func (c *Carrier) serve(conn *stdtls.Conn, l *line) (*session, error) {
 func (c *Carrier) Dial(ctx context.Context, addr string, want partition.HostID) (endpoint.Session, error) {
 	conn, err := c.cfg.Dial(ctx, addr)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, &endpoint.Fault{Kind: transport.Unreachable, Err: err}
+		return nil, explainDial(ctx, err)
 	}
 	l := newLine(conn)
 	l.dialed = true
@@ -208,6 +210,20 @@ func (c *Carrier) Dial(ctx context.Context, addr string, want partition.HostID) 
 		return nil, err
 	}
 	return s, nil
+}
+
+// Congestion is the congestion control of this end of the connections with a
+// host, as the kernel calls it: "" where there is none or the kernel does not
+// tell.
+func (c *Carrier) Congestion(id partition.HostID) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := range c.sessions {
+		if p, err := s.Peer(); err == nil && p.ID == id {
+			return s.socket.congestion()
+		}
+	}
+	return ""
 }
 
 // Accept implements endpoint.Carrier.

@@ -29,6 +29,20 @@ func explain(err error) error {
 	}
 }
 
+// explainDial makes an error of connecting by TCP one of endpoint's, or of ctx.
+func explainDial(ctx context.Context, err error) error {
+	var addr *net.AddrError
+	var name *net.DNSError
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &addr), errors.As(err, &name):
+		return &endpoint.Fault{Kind: transport.Unreachable, Err: err}
+	default:
+		return err // nobody answers, and endpoint says what that means
+	}
+}
+
 // explainHandshake makes an error of a handshake one of endpoint's, or of ctx.
 func explainHandshake(ctx context.Context, err error) error {
 	var other stdtls.RecordHeaderError

@@ -84,6 +84,7 @@ func parseHeader(b *[headerSize]byte) (header, error) {
 // violationError says that the peer sent what the protocol does not allow.
 type violationError struct{ what string }
 
+// Error says what it was.
 func (e *violationError) Error() string { return "the peer sent " + e.what }
 
 func violation(format string, args ...any) error {

@@ -159,7 +159,7 @@ func (a memoryAddr) String() string { return string(a) }
 func (m *memory) Read(p []byte) (int, error)  { return m.in.read(p) }
 func (m *memory) Write(p []byte) (int, error) { return m.out.write(p) }
 func (m *memory) LocalAddr() net.Addr         { return m.at }
-func (m *memory) RemoteAddr() net.Addr        { return memoryAddr("peer of " + m.at) }
+func (m *memory) RemoteAddr() net.Addr        { return "peer of " + m.at }
 
 func (m *memory) CloseWrite() error {
 	m.out.update(func() { m.out.closed = true })

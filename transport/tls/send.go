@@ -38,8 +38,7 @@ type outgoing struct {
 	settings, streams, sessionCredit, ping, pong bool
 	pongBytes                                    [8]byte
 
-	credit uint64 // bytes that the peer takes
-	told   uint64 // its newest limit
+	told uint64 // the peer's newest limit of bytes
 }
 
 // due reports whether something can be sent.

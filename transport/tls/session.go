@@ -125,7 +125,7 @@ func (s *session) Stats() endpoint.Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.path()
-	return endpoint.Stats{MinRTT: p.minRTT, LatestRTT: p.rtt, Window: p.window, Received: s.received}
+	return endpoint.Stats{MinRTT: p.minRTT, LatestRTT: p.rtt, Window: p.window, Received: s.received, Sent: p.sent, Lost: p.lost}
 }
 
 // path is what is known of the path, by the kernel where it tells, else by pings.

@@ -20,6 +20,7 @@ type path struct {
 	minRTT, rtt  time.Duration
 	window       tensor.Bytes
 	acknowledged uint64 // bytes
+	sent, lost   uint64 // packets
 }
 
 // socketOf finds the socket under what wraps it.

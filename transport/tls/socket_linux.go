@@ -74,6 +74,8 @@ func (s socket) path() (path, bool) {
 	return path{
 		minRTT: time.Duration(i.Min_rtt) * time.Microsecond, rtt: time.Duration(i.Rtt) * time.Microsecond,
 		window: tensor.Bytes(i.Snd_cwnd) * tensor.Bytes(i.Snd_mss), acknowledged: i.Bytes_acked,
+		// What the peer had twice was not lost.
+		sent: uint64(i.Data_segs_out), lost: uint64(max(0, int64(i.Total_retrans)-int64(i.Dsack_dups))),
 	}, true
 }
 
