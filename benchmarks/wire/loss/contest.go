@@ -40,16 +40,13 @@ func contests(r wire.Run) []contest {
 	return []contest{{contestQueue, 3, settle, length}, {shallowQueue, 3, settle, length}}
 }
 
-// adaptRequests are enough for an endpoint to see that packets are lost.
-const adaptRequests = 25
-
 // workers of a flow: there is always a request of it on its way.
 const workers = 4
 
 func (c contest) measure(ctx context.Context, r wire.Run) (row Row, err error) {
 	row = Row{Part: name, Case: beside, RTTms: float64(near) / 1e6, Queue: c.queue, Adapter: rivals.CleaveQUIC().Name, Mbps: make([]float64, 2)}
 	for round := range c.rounds {
-		got, way, err := c.play(ctx, r.Seed<<20+uint64(round))
+		got, way, err := c.play(ctx, r.Seed<<20+uint64(round)*adaptRequests)
 		if err != nil {
 			return row, err
 		}
@@ -75,14 +72,9 @@ func (c contest) play(ctx context.Context, seed uint64) (got [2]float64, way str
 	if len(j.Arms) != len(got) {
 		return got, "", fmt.Errorf("not both work here: %v", j.Missing)
 	}
-	if err := lossy.set(j, seed); err != nil {
-		return got, "", err
-	}
 	data := make([]byte, requestBytes)
-	for range adaptRequests {
-		if err := j.Arms[0].Ask(ctx, data, false); err != nil {
-			return got, "", err
-		}
+	if err := lossy.adapt(ctx, j, data, seed); err != nil {
+		return got, "", err
 	}
 	way = j.Arms[0].Way()
 	narrow := clean

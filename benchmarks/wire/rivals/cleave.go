@@ -69,7 +69,8 @@ func cleave(name string, listen func(*Site, partition.HostID) (*endpoint.Endpoin
 type cleavePair struct {
 	ends []*endpoint.Endpoint // caller, server
 	addr string               // of the server
-	conn transport.Conn
+
+	connected bool // once
 }
 
 // answer serves a request: an empty reply, or the tensor back.
@@ -99,21 +100,30 @@ const (
 
 // Connect implements Pair.
 func (p *cleavePair) Connect(ctx context.Context) error {
-	if p.conn != nil {
-		if err := p.conn.Close(); err != nil {
+	if p.connected {
+		conn, err := p.ends[0].Conn(ctx, Server)
+		if err != nil {
+			return err
+		}
+		if err := conn.Close(); err != nil {
 			return err
 		}
 	}
-	var err error
-	if p.conn, err = p.ends[0].Conn(ctx, Server); err != nil {
+	if _, err := p.ends[0].Conn(ctx, Server); err != nil {
 		return err
 	}
+	p.connected = true
 	return p.ends[0].Warm(ctx, Server)
 }
 
-// Ask implements Pair.
+// Ask implements Pair. It asks for the connection anew, as agents do: another one
+// may serve by now.
 func (p *cleavePair) Ask(ctx context.Context, data []byte, echo bool) error {
-	s, err := p.conn.Open(ctx)
+	conn, err := p.ends[0].Conn(ctx, Server)
+	if err != nil {
+		return err
+	}
+	s, err := conn.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -142,10 +152,11 @@ func (p *cleavePair) Ask(ctx context.Context, data []byte, echo bool) error {
 
 // Way implements Pair.
 func (p *cleavePair) Way() string {
-	if p.conn == nil {
+	conn, err := p.ends[0].Conn(context.Background(), Server)
+	if err != nil {
 		return ""
 	}
-	return p.conn.Links().Way
+	return conn.Links().Way
 }
 
 // Close implements Pair.

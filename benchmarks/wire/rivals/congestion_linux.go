@@ -2,6 +2,7 @@ package rivals
 
 import (
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,4 +14,21 @@ func setCongestion(fd int, name string) error {
 		return fmt.Errorf("the kernel has no congestion control %q here: %w", name, err)
 	}
 	return nil
+}
+
+// congestionOf is the congestion control of a TCP connection.
+func congestionOf(c net.Conn) string {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return ""
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return ""
+	}
+	var name string
+	_ = raw.Control(func(fd uintptr) {
+		name, _ = unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION) // "" where it is not told
+	})
+	return name
 }

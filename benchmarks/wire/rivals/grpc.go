@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
@@ -60,6 +61,7 @@ type grpcPair struct {
 	addr    string
 	server  *grpc.Server
 	conn    *grpc.ClientConn
+	way     atomic.Pointer[string] // congestion control of the latest connection
 	serving sync.WaitGroup
 	failed  error // of the server
 }
@@ -90,6 +92,15 @@ func (p *grpcPair) Connect(ctx context.Context) error {
 	return nil
 }
 
+func (p *grpcPair) dial(ctx context.Context, addr string) (net.Conn, error) {
+	c, err := dialFrom(ctx, p.site, Caller, "", addr)
+	if err == nil {
+		way := congestionOf(c)
+		p.way.Store(&way)
+	}
+	return c, err
+}
+
 func (p *grpcPair) drop() error {
 	if p.conn == nil {
 		return nil
@@ -109,7 +120,12 @@ func (p *grpcPair) Ask(ctx context.Context, data []byte, echo bool) error {
 }
 
 // Way implements Pair.
-func (*grpcPair) Way() string { return "" }
+func (p *grpcPair) Way() string {
+	if way := p.way.Load(); way != nil {
+		return *way
+	}
+	return ""
+}
 
 // Close implements Pair.
 func (p *grpcPair) Close() error {

@@ -37,6 +37,7 @@ type tcpPair struct {
 
 	asking sync.Mutex // one request at a time
 	conn   net.Conn
+	way    string // its congestion control
 
 	serving sync.WaitGroup
 	mu      sync.Mutex
@@ -103,7 +104,7 @@ func (p *tcpPair) Connect(ctx context.Context) error {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return errors.Join(err, c.Close())
 	}
-	p.conn = conn
+	p.conn, p.way = conn, congestionOf(c)
 	return nil
 }
 
@@ -127,7 +128,7 @@ func (p *tcpPair) Ask(ctx context.Context, data []byte, echo bool) error {
 }
 
 // Way implements Pair.
-func (p *tcpPair) Way() string { return p.congestion }
+func (p *tcpPair) Way() string { return p.way }
 
 // Close implements Pair.
 func (p *tcpPair) Close() error {
