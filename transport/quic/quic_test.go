@@ -1,6 +1,7 @@
 package quic
 
 import (
+	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/endpoint"
 	"github.com/cleaveml/cleave/transport/identity"
 	"github.com/cleaveml/cleave/transport/transporttest"
 )
@@ -20,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type network struct {
 	dirs  [2]string // of two authorities
 	hosts []*host
+	only  bool // the way with repair, and no other
 }
 
 type host struct {
@@ -102,7 +105,11 @@ func (n *network) host(t *testing.T, id partition.HostID, o transporttest.Option
 		}
 		cfg.Identity = n.identity(t, id, ca, o.Role)
 	}
-	e, err := Listen(cfg)
+	open := Listen
+	if n.only {
+		open = listenRepaired
+	}
+	e, err := open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +136,45 @@ func (n *network) host(t *testing.T, id partition.HostID, o transporttest.Option
 
 func TestConformance(t *testing.T) {
 	transporttest.Run(t, func(t *testing.T) transporttest.Factory { return newNetwork(t).host })
+}
+
+// TestConformanceRepaired is the suite by the way "quic+fec" alone.
+func TestConformanceRepaired(t *testing.T) {
+	transporttest.Run(t, func(t *testing.T) transporttest.Factory {
+		n := newNetwork(t)
+		n.only = true
+		return n.host
+	})
+}
+
+// above closes the carrier below, too.
+type above struct {
+	*carrier
+	below *carrier
+}
+
+func (a above) Close() error { return errors.Join(a.carrier.Close(), a.below.Close()) }
+
+// listenRepaired is Listen with repair for all.
+func listenRepaired(cfg Config) (*Endpoint, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	socket, err := openSocket(cfg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCarrier(cfg, wrapped{cfg.WrapPacketConn(socket), socket})
+	if err != nil {
+		return nil, err
+	}
+	r, err := newRepairCarrier(c)
+	if err != nil {
+		return nil, err
+	}
+	way := endpoint.Way{Name: "quic+fec", Over: "UDP", Carrier: above{r, c}}
+	return &Endpoint{endpoint.New(cfg.endpoint(socket.LocalAddr().String()), way), socket.LocalAddr()}, nil
 }
 
 func TestPortInUse(t *testing.T) {

@@ -2,8 +2,11 @@ package quic
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,8 +15,10 @@ import (
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/endpoint"
 	"github.com/cleaveml/cleave/transport/sim/datagram"
 	"github.com/cleaveml/cleave/transport/sim/link"
+	"github.com/cleaveml/cleave/transport/tls"
 )
 
 // pair is two hosts on a network in virtual time; a dials b.
@@ -207,4 +212,126 @@ func TestCleanLinkStays(t *testing.T) {
 		}
 		t.Logf("efficiency %.2f", e)
 	})
+}
+
+// TestTransferAtTheChange: what is under way when the way changes arrives, and so
+// does all that begins meanwhile.
+func TestTransferAtTheChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, lossy(0.01), nil)
+		defer p.close()
+		p.efficiency(p.a, "b", 200_000, 3)
+		var all sync.WaitGroup
+		all.Go(func() { p.send(p.a, "b", 20<<20) })
+		all.Go(func() { p.send(p.b, "a", 20<<20) })
+		for range 100 {
+			all.Go(func() { p.send(p.a, "b", 5000) })
+			all.Go(func() { p.send(p.b, "a", 5000) })
+			<-time.After(100 * time.Millisecond)
+		}
+		all.Wait()
+		if got := p.changes(); len(got) == 0 || got[0].From != "quic" || got[0].To != "quic+fec" {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestQueueThatOverflows: loss that comes of sending too much is no reason to
+// repair; a try ends, and each waits twice as long as the one before: four fit.
+func TestQueueThatOverflows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := link.Spec{Rate: 5 * partition.Mbps, Delay: 10 * time.Millisecond, Queue: 15_000}
+		p := newPair(t, s, nil)
+		defer p.close()
+		for began := time.Now(); time.Since(began) < 4*time.Minute || way(p.a, "b") != "quic" && time.Since(began) < 5*time.Minute; {
+			p.send(p.a, "b", 2<<20)
+		}
+		for _, m := range p.changes() {
+			t.Logf("%s to %s: %s", m.From, m.To, m.Why)
+		}
+		if got := p.changes(); len(got) > 8 || way(p.a, "b") != "quic" {
+			t.Errorf("%d changes, and %s at last", len(got), way(p.a, "b"))
+		}
+	})
+}
+
+// TestLinkThatRecovers: when nothing is lost any more, QUIC goes bare again.
+func TestLinkThatRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, lossy(0.01), nil)
+		defer p.close()
+		p.efficiency(p.a, "b", 200_000, 50)
+		if way(p.a, "b") != "quic+fec" {
+			t.Fatalf("by %s", way(p.a, "b"))
+		}
+		p.set(office)
+		p.efficiency(p.a, "b", 200_000, 300)
+		if got := p.changes(); way(p.a, "b") != "quic" || way(p.b, "a") != "quic" || len(got) != 2 {
+			t.Errorf("by %s: %+v", way(p.a, "b"), got)
+		}
+	})
+}
+
+// TestPeerWithoutRepair: it works as ever, whoever lacks the way.
+func TestPeerWithoutRepair(t *testing.T) {
+	for lacks := range 2 {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, lossy(0.01), func(c *Config, i int) { c.NoRepair = i == lacks })
+			defer p.close()
+			p.efficiency(p.a, "b", 200_000, 30)
+			p.efficiency(p.b, "a", 200_000, 30)
+			if got := p.changes(); len(got) > 0 || way(p.a, "b") != "quic" {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+// deaf is a socket that no packet passes, as behind a firewall.
+type deaf struct{ net.PacketConn }
+
+func (d deaf) WriteTo(p []byte, _ net.Addr) (int, error) { return len(p), nil }
+
+// TestFallback: a peer that UDP does not reach is reached by TLS; where neither
+// works, the error names both.
+func TestFallback(t *testing.T) {
+	n := newNetwork(t)
+	var hosts [2]*Endpoint
+	for i, id := range []partition.HostID{"a", "b"} {
+		who := n.identity(t, id, 0, "")
+		c, err := tls.NewCarrier(tls.Config{Identity: who, Addr: "127.0.0.1:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := uint16(c.Addr().(*net.TCPAddr).Port)
+		cfg := Config{Identity: who, Addr: c.Addr().String(), DialTimeout: 300 * time.Millisecond, Handler: confirm,
+			WrapPacketConn: func(c net.PacketConn) net.PacketConn { return deaf{c} },
+			Ways:           []endpoint.Way{{Name: "tls", Over: "TCP", Use: endpoint.Fallback, Carrier: c, Port: port}}}
+		if hosts[i], err = Listen(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b := hosts[0], hosts[1]
+	defer a.Close()
+	a.SetAddress("b", b.Addr().String())
+	p := &pair{t: t}
+	p.send(a, "b", 100_000)
+	p.send(b, "a", 100_000)
+	if way(a, "b") != "tls" || way(b, "a") != "tls" {
+		t.Errorf("by %s and %s", way(a, "b"), way(b, "a"))
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	var err error
+	for range 100 {
+		var conn transport.Conn
+		if conn, err = a.Conn(t.Context(), "b"); err != nil {
+			break
+		}
+		_ = conn.Close()
+	}
+	if text := fmt.Sprint(err); transport.KindOf(err) != transport.Unreachable || !strings.Contains(text, "(UDP)") || !strings.Contains(text, "(TCP)") {
+		t.Errorf("the error is %v", err)
+	}
 }
