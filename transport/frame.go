@@ -45,6 +45,12 @@ type Arrival struct {
 	// Enough is false when the frame was too small to measure the link; then
 	// Goodput is a lower bound at best.
 	Enough bool
+	// Tail is the slope of the last three eighths where these came at less than
+	// half the speed of what came before: that a token bucket or a buffer on the way
+	// let through at once. 0 otherwise. TailEnough says of it what Enough says
+	// of Goodput.
+	Tail       partition.BitsPerSecond
+	TailEnough bool
 }
 
 // NewFrame returns an empty frame of this kind.

@@ -43,7 +43,9 @@ type arrivalMark struct {
 	first      time.Time
 	at         tensor.Bytes // got when the first quarter was in
 	since      time.Time
-	pieces     int // reads since then
+	pieces     int          // reads since then
+	mid        tensor.Bytes // got when five eighths were in
+	midway     time.Time
 	last       time.Time
 }
 
@@ -212,6 +214,9 @@ func (m *arrivalMark) note(n tensor.Bytes, now time.Time) {
 	} else if m.got >= m.total/4 {
 		m.at, m.since = m.got, now
 	}
+	if m.mid == 0 && m.got >= m.total*5/8 {
+		m.mid, m.midway = m.got, now
+	}
 }
 
 func (m *arrivalMark) arrival(began time.Time) Arrival {
@@ -225,7 +230,21 @@ func (m *arrivalMark) arrival(began time.Time) Arrival {
 	if !a.Enough && took < slowTime { // what came at once may have waited together
 		a.Goodput = partition.BitsPerSecond(float64(m.got-m.at) * 8 / (took + enoughTime).Seconds())
 	}
+	a.Tail, a.TailEnough = m.tail()
 	return a
+}
+
+// tail is Arrival's.
+func (m *arrivalMark) tail() (rate partition.BitsPerSecond, enough bool) {
+	late, took := m.got-m.mid, m.last.Sub(m.midway)
+	if took < slowTime || late <= 0 {
+		return 0, false
+	}
+	before := float64(m.mid-m.at) / float64(max(1, m.midway.Sub(m.since)))
+	if before < 2*float64(late)/float64(took) {
+		return 0, false
+	}
+	return partition.BitsPerSecond(float64(late) * 8 / took.Seconds()), Tells(late, took)
 }
 
 // Tells reports whether a transfer of so many bytes says something of its link
@@ -243,7 +262,11 @@ func (a Arrival) Sample(s *wire.Sender) Sample {
 		inFlight := float64(a.Goodput) / 8 * time.Duration(s.GetMinRttNs()).Seconds()
 		if inFlight > 0.75*float64(s.GetWindowBytes()) {
 			out.LowerBound = true
+			return out
 		}
+	}
+	if a.Tail > 0 {
+		out.Goodput, out.LowerBound = a.Tail, !a.TailEnough
 	}
 	return out
 }
