@@ -81,7 +81,7 @@ func (k *coder) room(i, n int) []byte {
 func (k *coder) pack(dst, in []byte, l layout) []byte {
 	n := len(in) / l.size
 	if l.sparse(in) {
-		sparse, bitmap := k.room(roomSparse, len(in)), k.room(roomBits, (n+7)/8)
+		sparse, bitmap := k.room(roomSparse, len(in)+spare*l.size), k.room(roomBits, (n+7)/8)
 		kept := compact(sparse, bitmap, in, l.size)
 		if l.pays(n-kept, n) {
 			dst = k.packPlane(append(dst, 1), bitmap)
@@ -153,8 +153,7 @@ func (k *coder) unpack(out, src []byte, l layout) (rest []byte, err error) {
 	if tail := n % 8; tail > 0 && bitmap[n/8]>>tail != 0 {
 		return nil, errors.New("bits for elements that are none")
 	}
-	// One element more, for expand reads one ahead.
-	sparse := k.room(roomSparse, (kept+1)*l.size)
+	sparse := k.room(roomSparse, (kept+spare)*l.size)
 	if src, err = k.unpackPlanes(sparse[:kept*l.size], src, l); err != nil {
 		return nil, err
 	}

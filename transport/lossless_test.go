@@ -58,13 +58,13 @@ func TestCompact(t *testing.T) {
 				want = append(want, src[i*size:(i+1)*size]...)
 			}
 		}
-		kept, bitmap := make([]byte, len(src)+size), make([]byte, (n+7)/8)
-		count := compact(kept[:len(src)], bitmap, src, size)
+		kept, bitmap := make([]byte, len(src)+spare*size), make([]byte, (n+7)/8)
+		count := compact(kept, bitmap, src, size)
 		if !bytes.Equal(kept[:count*size], want) || ones(bitmap) != count {
 			t.Fatalf("of %v %d are kept: %v", src, count, kept)
 		}
 		back := make([]byte, len(src))
-		expand(back, bitmap, kept, size)
+		expand(back, bitmap, kept[:(count+spare)*size], size)
 		if !bytes.Equal(back, src) {
 			t.Fatalf("%v came back as %v", src, back)
 		}
