@@ -5,6 +5,7 @@ import (
 	stdtls "crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"testing"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/endpoint"
+	"github.com/cleaveml/cleave/transport/identity"
+	"github.com/cleaveml/cleave/transport/quic"
 )
 
 // confirm answers each stream with an empty reply.
@@ -27,12 +30,20 @@ func confirm(ctx context.Context, _ transport.Peer, s transport.Stream) {
 	}
 }
 
-// pair is two hosts on loopback.
-func pair(b *testing.B, congestion string, serve transport.Handler) *Endpoint {
+// end is a host of the comparison.
+type end interface {
+	Conn(ctx context.Context, id partition.HostID) (transport.Conn, error)
+	SetAddress(id partition.HostID, addr string)
+	Addr() net.Addr
+	Close() error
+}
+
+// dialled is a connection between two hosts on loopback.
+func dialled(b *testing.B, listen func(identity.Identity) (end, error)) transport.Conn {
 	n := newNetwork(b)
-	var ends []*Endpoint
-	for _, id := range []string{"server", "client"} {
-		e, err := Listen(Config{Identity: n.identity(b, partition.HostID(id), 0, ""), Addr: "127.0.0.1:0", Congestion: congestion, Handler: serve})
+	var ends []end
+	for _, id := range []partition.HostID{"server", "client"} {
+		e, err := listen(n.identity(b, id, 0, ""))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -40,29 +51,50 @@ func pair(b *testing.B, congestion string, serve transport.Handler) *Endpoint {
 		ends = append(ends, e)
 	}
 	ends[1].SetAddress("server", ends[0].Addr().String())
-	return ends[1]
+	c, err := ends[1].Conn(b.Context(), "server")
+	if err != nil {
+		b.Fatal(err)
+	}
+	return c
 }
 
 // BenchmarkRequest is one stream with a tensor there and an empty reply back,
-// over loopback.
+// over loopback, in turns with QUIC. Times are those of the median turn.
 func BenchmarkRequest(b *testing.B) {
-	for _, congestion := range []string{Auto, "cubic", "bbr"} {
-		for _, size := range []int{4 << 10, 64 << 10, 600 << 10} {
-			b.Run(fmt.Sprint(congestion, "/", tensor.Bytes(size)), func(b *testing.B) {
-				client := pair(b, congestion, confirm)
-				ctx := b.Context()
-				c, err := client.Conn(ctx, "server")
-				if err != nil {
-					b.Fatal(err)
+	for _, size := range []int{4 << 10, 64 << 10, 1 << 20} {
+		b.Run(fmt.Sprint(tensor.Bytes(size)), func(b *testing.B) {
+			over := []transport.Conn{
+				dialled(b, func(who identity.Identity) (end, error) {
+					return Listen(Config{Identity: who, Addr: "127.0.0.1:0", Handler: confirm})
+				}),
+				dialled(b, func(who identity.Identity) (end, error) {
+					return Listen(Config{Identity: who, Addr: "127.0.0.1:0", Handler: confirm, Congestion: "cubic"})
+				}),
+				dialled(b, func(who identity.Identity) (end, error) {
+					return quic.Listen(quic.Config{Identity: who, Addr: "127.0.0.1:0", Handler: confirm})
+				}),
+			}
+			var took [3][]time.Duration
+			x := tensor.FromBytes(make([]byte, size))
+			b.ReportAllocs()
+			for turn := 0; b.Loop(); turn++ {
+				for k := range over {
+					i := [][3]int{{0, 1, 2}, {2, 1, 0}}[turn%2][k] // what one leaves behind, it finds itself
+					c := over[i]
+					began := time.Now()
+					request(b.Context(), b, c, x)
+					took[i] = append(took[i], time.Since(began))
 				}
-				x := tensor.FromBytes(make([]byte, size))
-				b.SetBytes(int64(size))
-				b.ReportAllocs()
-				for b.Loop() {
-					request(ctx, b, c, x)
-				}
-			})
-		}
+			}
+			report(b, took, "auto-p50-µs", "cubic-p50-µs", "quic-p50-µs")
+		})
+	}
+}
+
+func report(b *testing.B, took [3][]time.Duration, names ...string) {
+	for i, name := range names {
+		slices.Sort(took[i])
+		b.ReportMetric(float64(took[i][len(took[i])/2].Nanoseconds())/1e3, name)
 	}
 }
 
@@ -113,10 +145,7 @@ func BenchmarkStream(b *testing.B) {
 					took[i] = append(took[i], time.Since(began))
 				}
 			}
-			for i, name := range []string{"bare-p50-µs", "auto-p50-µs", "cubic-p50-µs"} {
-				slices.Sort(took[i])
-				b.ReportMetric(float64(took[i][len(took[i])/2].Nanoseconds())/1e3, name)
-			}
+			report(b, took, "bare-p50-µs", "auto-p50-µs", "cubic-p50-µs")
 		})
 	}
 }

@@ -248,7 +248,7 @@ func random(t *testing.T, source *rand.Rand) {
 	}
 	var asking sync.WaitGroup
 	for i := range 200 {
-		size, give := source.IntN(1<<uint(source.IntN(22))), source.IntN(5) == 0
+		size, give := source.IntN(1<<uint(source.IntN(20))), source.IntN(5) == 0
 		s := []*session{a, b}[i%2]
 		asking.Go(func() { ask(t, s, uint64(i), size, give) })
 	}
