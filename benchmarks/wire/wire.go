@@ -17,6 +17,8 @@ type Part struct {
 	// Method is a paragraph of Markdown.
 	Method string
 	Goals  []benchmarks.Goal
+	// Available says in one line what the machine lacks for it; nil: nothing ever.
+	Available func() error
 	// Cells is how many rows of the journal a run has.
 	Cells func(r Run) int
 	// Measure takes all rows. Rows have a field "part".

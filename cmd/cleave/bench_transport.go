@@ -53,6 +53,14 @@ func experimentTransport() experiment {
 				if err != nil {
 					return outcome{}, usagef("--part: %w", err)
 				}
+				for _, p := range some {
+					if p.Available == nil {
+						continue
+					}
+					if err := p.Available(); err != nil {
+						return outcome{}, usagef("--part %s: %w; --part local needs nothing", p.Name, err)
+					}
+				}
 				found, err := wire.Measure(ctx, some, wire.Run{Seed: b.Seed, Quick: b.Quick, Journal: b.Journal, Step: b.Step})
 				return outcome{Figures: found.Figures, Rows: found.Rows}, err
 			}

@@ -2,6 +2,7 @@ package links
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks"
@@ -18,6 +19,9 @@ var (
 	trips      = []time.Duration{5 * ms, 20 * ms, 60 * ms}
 	idles      = []path{{20, 5 * ms}, {50, 20 * ms}, {5, 60 * ms}, {100, 60 * ms}}
 )
+
+// floorBytes is the most that fits into the shortest queue.
+const floorBytes = 50_000
 
 // The time that an adapter is given in a cell, and bounds of its rounds.
 const (
@@ -122,18 +126,13 @@ func best(rows []Row, of Row) float64 {
 	least := math.Inf(1)
 	for _, row := range rows {
 		same := row.Case == of.Case && row.Mbps == of.Mbps && row.RTTms == of.RTTms && row.Bytes == of.Bytes
-		if same && row.Missing == "" && !ours(row.Adapter) {
+		if same && row.Missing == "" && rival(row.Adapter) {
 			least = min(least, row.MedianMs)
 		}
 	}
 	return least
 }
 
-func ours(adapter string) bool {
-	for _, a := range rivals.Ours() {
-		if a.Name == adapter {
-			return true
-		}
-	}
-	return false
+func rival(adapter string) bool {
+	return slices.ContainsFunc(rivals.Others(), func(a rivals.Adapter) bool { return a.Name == adapter })
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks"
+	"github.com/cleaveml/cleave/benchmarks/lab/netns"
 	"github.com/cleaveml/cleave/benchmarks/wire"
 	"github.com/cleaveml/cleave/benchmarks/wire/rivals"
 	"github.com/cleaveml/cleave/partition"
@@ -44,11 +45,12 @@ func Part() wire.Part {
 of its own. The rate is that of IP packets in both directions, headers included, the queue 200 ms at the rate, 64 KB at least (the emulator's default). A request has 5 KB, 50 KB, 200 KB or 3 MB of
 payload; time is from its beginning to a short answer. *Warm*: the connection is open; directly before a measured request goes one of up to four bandwidth × delay products, so that nobody is measured after the others' turns as
 idle. *First*: a new connection each time; time is that of the first request alone, the dial (with Cleave's tickets of earlier connections) and, by Cleave, the warm-up are before it, and told as ` + "`ready_ms`" + `. *Idle*: after such a request by
-everybody nothing is asked for 10 s, then 200 KB. Rivals: quic-go alone; TCP with TLS 1.3, cubic and BBR by socket option; gRPC with windows of 16 and 32 MiB. A rival that the machine does not have is missing in the rows, and they say why. Links of 5
+everybody nothing is asked for 10 s, then 200 KB. Rivals: quic-go alone; TCP with TLS 1.3, cubic and BBR by socket option; gRPC with windows of 16 and 32 MiB. *datagrams* is no rival: bare UDP packets of up to 50 KB in one burst, what link and emulator let through at best. A rival that the machine does not have is missing in the rows, and they say why. Links of 5
 and 20 Mbps are measured three at a time, one per round trip, the idle ones four.`,
-		Goals:   goals(),
-		Cells:   func(r wire.Run) int { return len(cellsOf(r)) },
-		Measure: measure,
+		Available: netns.Available,
+		Goals:     goals(),
+		Cells:     func(r wire.Run) int { return len(cellsOf(r)) },
+		Measure:   measure,
 	}
 }
 
@@ -144,8 +146,18 @@ func eachOf(ctx context.Context, group [][]cell, do func(context.Context, []cell
 	return errors.Join(errs...)
 }
 
-// adapters are all that are compared.
-func adapters() []rivals.Adapter { return slices.Concat(rivals.Ours(), rivals.Others()) }
+// adapters are all that are compared, and what the link lets through at best.
+func adapters() []rivals.Adapter {
+	return slices.Concat(rivals.Ours(), rivals.Others(), []rivals.Adapter{rivals.Datagrams()})
+}
+
+// armsOf are those that a cell measures: what bare datagrams do is only asked
+// where the link's queue takes them all.
+func (c cell) armsOf(j *rivals.Joined) []rivals.Arm {
+	return slices.DeleteFunc(slices.Clone(j.Arms), func(a rivals.Arm) bool {
+		return a.Name == rivals.Datagrams().Name && (c.which != warm || c.bytes > floorBytes)
+	})
+}
 
 // onLink measures the cells of one link.
 func onLink(ctx context.Context, r wire.Run, cells []cell, keep func(cell, []Row)) (err error) {
@@ -179,24 +191,24 @@ type took struct{ ready, ask time.Duration }
 // measure runs the arms of a cell in turns.
 func (c cell) measure(ctx context.Context, r wire.Run, j *rivals.Joined) ([]Row, error) {
 	data := make([]byte, max(c.bytes, c.path.opening()))
-	before := -1
-	samples, err := benchmarks.Interleave(ctx, benchmarks.Turns{Rounds: c.rounds, Seed: r.Seed}, len(j.Arms), func(i, round int) (t took, err error) {
+	arms, before := c.armsOf(j), -1
+	samples, err := benchmarks.Interleave(ctx, benchmarks.Turns{Rounds: c.rounds, Seed: r.Seed}, len(arms), func(i, round int) (t took, err error) {
 		began := time.Now()
 		switch {
 		case c.which == first:
-			err = j.Arms[i].Connect(ctx)
-		case c.which == warm:
-			err = j.Arms[i].Ask(ctx, data[:c.warmUp()], false)
-		case round != before:
+			err = arms[i].Connect(ctx)
+		case c.which == warm && arms[i].Name != rivals.Datagrams().Name:
+			err = arms[i].Ask(ctx, data[:c.warmUp()], false)
+		case c.which == idle && round != before:
 			before = round
-			err = c.goIdle(ctx, j, data)
+			err = c.goIdle(ctx, arms, data)
 		}
 		if err != nil {
-			return t, fmt.Errorf("%s: %w", j.Arms[i].Name, err)
+			return t, fmt.Errorf("%s: %w", arms[i].Name, err)
 		}
 		t.ready, began = time.Since(began), time.Now()
-		if err := j.Arms[i].Ask(ctx, data[:c.bytes], false); err != nil {
-			return t, fmt.Errorf("%s: %w", j.Arms[i].Name, err)
+		if err := arms[i].Ask(ctx, data[:c.bytes], false); err != nil {
+			return t, fmt.Errorf("%s: %w", arms[i].Name, err)
 		}
 		t.ask = time.Since(began)
 		return t, nil
@@ -204,15 +216,15 @@ func (c cell) measure(ctx context.Context, r wire.Run, j *rivals.Joined) ([]Row,
 	if err != nil {
 		return nil, err
 	}
-	return c.rows(j, samples), nil
+	return c.rows(arms, j.Missing, samples), nil
 }
 
 // warmUp is the request before a measured one.
 func (c cell) warmUp() int { return min(max(c.bytes, 32<<10), c.path.opening()) }
 
 // goIdle asks something by every arm, then nothing for a while.
-func (c cell) goIdle(ctx context.Context, j *rivals.Joined, data []byte) error {
-	for _, arm := range j.Arms {
+func (c cell) goIdle(ctx context.Context, arms []rivals.Arm, data []byte) error {
+	for _, arm := range arms {
 		if err := arm.Ask(ctx, data[:c.warmUp()], false); err != nil {
 			return fmt.Errorf("%s: %w", arm.Name, err)
 		}
@@ -231,11 +243,11 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (c cell) rows(j *rivals.Joined, samples [][]took) []Row {
+func (c cell) rows(arms []rivals.Arm, missing map[string]string, samples [][]took) []Row {
 	ms := func(d time.Duration) float64 { return float64(d) / 1e6 }
 	blank := Row{Part: name, Case: c.which, Mbps: c.path.mbps, RTTms: ms(c.path.rtt), Bytes: c.bytes, IdealMs: ms(c.path.ideal(c.bytes))}
 	var rows []Row
-	for i, arm := range j.Arms {
+	for i, arm := range arms {
 		var asks, readies []float64
 		for _, t := range samples[i] {
 			asks, readies = append(asks, ms(t.ask)), append(readies, ms(t.ready))
@@ -249,7 +261,7 @@ func (c cell) rows(j *rivals.Joined, samples [][]took) []Row {
 		}
 		rows = append(rows, row)
 	}
-	for adapter, why := range j.Missing {
+	for adapter, why := range missing {
 		row := blank
 		row.Adapter, row.Missing = adapter, why
 		rows = append(rows, row)

@@ -18,7 +18,7 @@ import (
 
 // Queues of the bottleneck, bytes: bandwidth × delay, and hardly any.
 const (
-	contestQueue = mbps * 1e6 / 8 * 20 / 1000
+	contestQueue = mbps * 1_000_000 / 8 * 20 / 1000
 	shallowQueue = 15_000
 )
 

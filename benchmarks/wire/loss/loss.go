@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cleaveml/cleave/benchmarks"
+	"github.com/cleaveml/cleave/benchmarks/lab/netns"
 	"github.com/cleaveml/cleave/benchmarks/wire"
 	"github.com/cleaveml/cleave/benchmarks/wire/rivals"
 )
@@ -45,9 +46,10 @@ whose bursts last 8 packets in the mean. Losses are drawn anew for every turn. R
 has seen the losses and gone over to another way, which the row names; four rounds of all adapters before the first do not count. The rows' spread is the link's: a loss at the end of a request costs more than one in its middle. *Fairness*: Cleave's endpoint first works on the lossy link until it repairs, then the
 link loses nothing and its queue holds one bandwidth × delay, or 15 KB; one flow of Cleave and one of quic-go, each four requests of 200 KB at a time, share it for ten seconds, twice as long as the time that they get to settle. The
 share is of answered bytes.`,
-		Goals:   goals(),
-		Cells:   func(r wire.Run) int { return len(cellsOf(r)) + len(contests(r)) },
-		Measure: measure,
+		Available: netns.Available,
+		Goals:     goals(),
+		Cells:     func(r wire.Run) int { return len(cellsOf(r)) + len(contests(r)) },
+		Measure:   measure,
 	}
 }
 

@@ -75,9 +75,7 @@ func (p *grpcPair) Connect(ctx context.Context) error {
 	conf.NextProtos = []string{"h2"}
 	var err error
 	p.conn, err = grpc.NewClient("passthrough:///"+p.addr, grpc.WithTransportCredentials(credentials.NewTLS(conf)),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			return dialFrom(ctx, p.site, Caller, "", addr)
-		}),
+		grpc.WithContextDialer(p.dial),
 		grpc.WithInitialWindowSize(streamWindow), grpc.WithInitialConnWindowSize(connWindow),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(mostBytes)))
 	if err != nil {

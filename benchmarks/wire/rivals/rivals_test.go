@@ -74,6 +74,26 @@ func askAll(ctx context.Context, t *testing.T, p Pair, together bool) {
 	wg.Wait()
 }
 
+// TestDatagrams: whole requests are answered, one after the other.
+func TestDatagrams(t *testing.T) {
+	s, err := Loopback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Datagrams().Open(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, datagramBytes - datagramHead, datagramBytes, 20_000} {
+		if err := p.Ask(testContext(t), make([]byte, n), false); err != nil {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRequestsAreBounded: the server does not make room for whatever is claimed.
 func TestRequestsAreBounded(t *testing.T) {
 	var r room
