@@ -44,13 +44,17 @@ func Listen(cfg Config) (*Endpoint, error) {
 
 // listen serves on a socket; cfg has its defaults.
 func listen(cfg Config, pc net.PacketConn) (*Endpoint, error) {
+	var others *beside
+	if !cfg.NoRepair {
+		pc, others = split(pc)
+	}
 	c, err := newCarrier(cfg, pc)
 	if err != nil {
 		return nil, err
 	}
 	ways := cfg.Ways
-	if !cfg.NoRepair {
-		r, err := newRepairCarrier(c)
+	if others != nil {
+		r, err := newRepairCarrier(cfg, others)
 		if err != nil {
 			return nil, errors.Join(err, c.Close())
 		}

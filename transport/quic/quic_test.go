@@ -165,11 +165,12 @@ func listenRepaired(cfg Config) (*Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := newCarrier(cfg, wrapped{cfg.WrapPacketConn(socket), socket})
+	pc, others := split(wrapped{cfg.WrapPacketConn(socket), socket})
+	c, err := newCarrier(cfg, pc)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newRepairCarrier(c)
+	r, err := newRepairCarrier(cfg, others)
 	if err != nil {
 		return nil, err
 	}

@@ -177,8 +177,13 @@ func (c *Conn) ReadFrom(b []byte) (int, net.Addr, error) {
 func (c *Conn) arrived(b []byte, from net.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := c.peer(from)
+	p := c.peers[keyOf(from)]
 	if p == nil {
+		// Nothing was sent to it: whoever writes there is a stranger, to QUIC as well,
+		// and gets no memory here.
+		if h, ok := parse(b); ok && h.kind == kindData {
+			c.ready = append(c.ready, packet{b[Overhead:], from})
+		}
 		return
 	}
 	if r, ok := parseReport(b); ok {
