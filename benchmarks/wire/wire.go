@@ -29,6 +29,8 @@ type Part struct {
 type Run struct {
 	Seed  uint64
 	Quick bool // fewer cells, less traffic
+	// Real are models with real weights and pictures of their kind, MODEL=PICTURES.
+	Real []string
 	// Journal keeps rows. Keys begin with the part's name.
 	Journal *benchmarks.Journal
 	// Step tells what is measured.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cleaveml/cleave/benchmarks/fidelity"
 	"github.com/cleaveml/cleave/benchmarks/wire"
+	codecpart "github.com/cleaveml/cleave/benchmarks/wire/codecs"
 	"github.com/cleaveml/cleave/benchmarks/wire/estimates"
 	"github.com/cleaveml/cleave/benchmarks/wire/links"
 	"github.com/cleaveml/cleave/benchmarks/wire/local"
@@ -19,10 +20,11 @@ import (
 func wireParts() []wire.Part {
 	return []wire.Part{
 		links.Part(),
-		local.Part(),
 		loss.Part(),
+		local.Part(),
 		split.Part(fidelity.Models(), []string{"mlp"}, prepareSplit),
 		estimates.Part(),
+		codecpart.Part(fidelity.Models(), []string{"squeezenet1_1"}, prepareCodecs),
 		soak.Part(),
 	}
 }
@@ -43,8 +45,9 @@ func experimentTransport() experiment {
 		example:    "  cleave bench transport --part " + parts[0].Name + "    # one part alone",
 		quick:      true,
 		define: func(flags *pflag.FlagSet) measurement {
-			var names []string
+			var names, real []string
 			flags.StringSliceVar(&names, "part", wire.Names(parts), "parts to measure, --part "+parts[0].Name+" for example")
+			flags.StringArrayVar(&real, "real", nil, "a model with real weights and pictures of its kind, digits.onnx='digits/*.png' for example; may be repeated (part codecs)")
 			return func(ctx context.Context, b *benchRun) (outcome, error) {
 				if err := eachOnce("part", names); err != nil {
 					return outcome{}, err
@@ -61,7 +64,7 @@ func experimentTransport() experiment {
 						return outcome{}, usagef("--part %s: %w; --part local needs nothing", p.Name, err)
 					}
 				}
-				found, err := wire.Measure(ctx, some, wire.Run{Seed: b.Seed, Quick: b.Quick, Journal: b.Journal, Step: b.Step})
+				found, err := wire.Measure(ctx, some, wire.Run{Seed: b.Seed, Quick: b.Quick, Real: real, Journal: b.Journal, Step: b.Step})
 				return outcome{Figures: found.Figures, Rows: found.Rows}, err
 			}
 		},
