@@ -25,7 +25,7 @@ const floorBytes = 50_000
 
 // The time that an adapter is given in a cell, and bounds of its rounds.
 const (
-	budget = 3 * time.Second
+	budget = 1500 * time.Millisecond
 	least  = 3
 	most   = 15
 )

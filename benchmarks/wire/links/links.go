@@ -90,6 +90,7 @@ func (p path) ideal(bytes int) time.Duration {
 // opening is how many bytes fill the link four times.
 func (p path) opening() int { return int(4 * p.mbps * 1e6 / 8 * p.rtt.Seconds()) }
 
+// String is "50Mbps/20ms".
 func (p path) String() string { return fmt.Sprintf("%gMbps/%v", p.mbps, p.rtt) }
 
 // cell is what a line of the journal has.

@@ -30,6 +30,7 @@ type cell struct {
 	warmUp int // rounds before
 }
 
+// String is "bernoulli 0.01 20ms".
 func (c cell) String() string { return fmt.Sprintf("%s %g %v", c.which, c.loss, c.rtt) }
 
 func (c cell) key() string { return name + " " + c.String() }

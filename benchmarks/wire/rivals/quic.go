@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	quicgo "github.com/quic-go/quic-go"
 )
@@ -13,7 +14,10 @@ import (
 // unwanted is the code of what is dropped here.
 const unwanted = 0
 
-// QUIC is quic-go with its own defaults and a stream per request.
+// keepAlive keeps connections of quic-go open while others have their turns.
+const keepAlive = 10 * time.Second
+
+// QUIC is quic-go with its own defaults, kept alive, and a stream per request.
 func QUIC() Adapter {
 	return Adapter{Name: "quic-go", Open: func(s *Site) (Pair, error) { return openQUIC(s, false) }}
 }
@@ -47,7 +51,7 @@ func openQUIC(s *Site, single bool) (Pair, error) {
 		return nil, errors.Join(err, from.Close())
 	}
 	p := &quicPair{site: s, caller: &quicgo.Transport{Conn: from}, server: &quicgo.Transport{Conn: to}, single: single}
-	if p.ln, err = p.server.Listen(s.ids[Server].ListenTLS(), nil); err != nil {
+	if p.ln, err = p.server.Listen(s.ids[Server].ListenTLS(), &quicgo.Config{KeepAlivePeriod: keepAlive}); err != nil {
 		return nil, errors.Join(err, p.closeSockets())
 	}
 	p.serving.Go(p.serve)
@@ -87,7 +91,7 @@ func (p *quicPair) accept(c *quicgo.Conn) {
 func (p *quicPair) Connect(ctx context.Context) error {
 	p.drop()
 	var err error
-	p.conn, err = p.caller.Dial(ctx, p.ln.Addr(), p.site.ids[Caller].DialTLS(Server), nil)
+	p.conn, err = p.caller.Dial(ctx, p.ln.Addr(), p.site.ids[Caller].DialTLS(Server), &quicgo.Config{KeepAlivePeriod: keepAlive})
 	if err == nil && p.single {
 		p.stream, err = p.conn.OpenStreamSync(ctx)
 	}
