@@ -25,6 +25,7 @@ import (
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/identity"
 	"github.com/cleaveml/cleave/transport/quic"
+	"github.com/cleaveml/cleave/transport/tls"
 )
 
 type agentFlags struct {
@@ -168,6 +169,7 @@ func serveAgent(ctx context.Context, out io.Writer, log *slog.Logger, f agentFla
 	endpoint, err := quic.Listen(quic.Config{
 		Identity: id, Addr: host.Listen, Build: "cleave " + version, Handler: r.handle, Datagram: r.datagram,
 		Observe: r.connection, WrapPacketConn: links.wrapper(),
+		Ways: servesTCP(tls.Config{Identity: id, Addr: host.Listen, Observe: r.connection}, links, log),
 	})
 	if err != nil {
 		return err

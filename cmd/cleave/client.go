@@ -65,7 +65,7 @@ func (f clusterFlags) dial() (*contacts, error) {
 	if err != nil {
 		return nil, err
 	}
-	endpoint, err := quic.Listen(quic.Config{Identity: id, Build: "cleave " + version})
+	endpoint, err := dialer(id)
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +85,21 @@ func (f clusterFlags) dialAt() (*contacts, error) {
 	if err != nil {
 		return nil, err
 	}
-	endpoint, err := quic.Listen(quic.Config{Identity: id, Build: "cleave " + version})
+	endpoint, err := dialer(id)
 	if err != nil {
 		return nil, err
 	}
 	return &contacts{Endpoint: endpoint, at: f.at}, nil
+}
+
+// dialer is an endpoint that reaches agents by UDP, and by TCP where they do not
+// answer.
+func dialer(id identity.Identity) (*quic.Endpoint, error) {
+	ways, err := dialsTCP(id)
+	if err != nil {
+		return nil, err
+	}
+	return quic.Listen(quic.Config{Identity: id, Build: "cleave " + version, Ways: ways})
 }
 
 // ask connects to the agent that the flags name.

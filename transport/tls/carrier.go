@@ -45,7 +45,10 @@ func NewCarrier(cfg Config) (*Carrier, error) {
 		return nil, err
 	}
 	ln := cfg.Listener
-	if ln == nil {
+	switch {
+	case cfg.DialOnly:
+		ln = newDeaf()
+	case ln == nil:
 		if ln, err = openSocket(cfg.Addr); err != nil {
 			return nil, err
 		}

@@ -37,6 +37,8 @@ type Config struct {
 	// Listener, if there is one, stands in place of a socket at Addr. The
 	// endpoint closes it.
 	Listener net.Listener
+	// DialOnly: the endpoint dials and nobody can dial it.
+	DialOnly bool
 	// Dial connects by TCP: a net.Dialer by default. A connection that wraps
 	// another has NetConn() net.Conn, or its path is measured by pings alone.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)

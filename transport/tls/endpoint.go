@@ -1,6 +1,7 @@
 package tls
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -39,4 +40,32 @@ func openSocket(addr string) (net.Listener, error) {
 		return nil, &transport.Error{Op: "listen", Kind: transport.BadConfig, Err: fmt.Errorf("address %q: %w", addr, err)}
 	}
 	return ln, nil
+}
+
+// deaf is a listener that nobody reaches.
+type deaf struct{ closed context.Context } //nolint:containedctx // done when it is closed
+
+func newDeaf() net.Listener {
+	ctx, cancel := context.WithCancel(context.Background())
+	return struct {
+		deaf
+		closer
+	}{deaf{ctx}, closer(cancel)}
+}
+
+// Accept implements net.Listener.
+func (d deaf) Accept() (net.Conn, error) {
+	<-d.closed.Done()
+	return nil, net.ErrClosed
+}
+
+// Addr implements net.Listener.
+func (deaf) Addr() net.Addr { return &net.TCPAddr{} }
+
+type closer func()
+
+// Close implements io.Closer.
+func (c closer) Close() error {
+	c()
+	return nil
 }
