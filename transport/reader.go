@@ -253,14 +253,26 @@ func Tells(size tensor.Bytes, took time.Duration) bool {
 	return size >= enoughBytes && took >= enoughTime || size >= slowBytes && took >= slowTime
 }
 
+// Shares of its window that a sender has on the way when that and not the link
+// holds it up: it paces what the window takes at 1.25 windows per round trip at
+// least, and waits for acknowledgements of more.
+const (
+	pacedShare  = 1.0
+	windowShare = 0.75
+)
+
 // Sample turns the arrival into a measurement of the link. The sender's
 // congestion window and smallest round trip, from the frame's header, tell
 // whether the window was the limit and not the link.
 func (a Arrival) Sample(s *wire.Sender) Sample {
 	out := Sample{Bytes: a.Bytes, Goodput: a.Goodput, LowerBound: !a.Enough}
-	if s.GetWindowBytes() > 0 {
+	if window := tensor.Bytes(s.GetWindowBytes()); window > 0 {
+		share := windowShare
+		if a.Bytes <= window {
+			share = pacedShare
+		}
 		inFlight := float64(a.Goodput) / 8 * time.Duration(s.GetMinRttNs()).Seconds()
-		if inFlight > 0.75*float64(s.GetWindowBytes()) {
+		if inFlight > share*float64(window) {
 			out.LowerBound = true
 			return out
 		}

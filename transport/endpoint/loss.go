@@ -4,6 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/wire"
 )
 
@@ -51,4 +53,14 @@ func (c *conn) countIn(s *wire.Sender, now time.Time) {
 		defer c.link.mu.Unlock()
 		c.link.in.ObserveLoss(by.sent, by.lost, now)
 	}
+}
+
+// observeOut takes in how a frame of this host arrived. The peer cannot tell a full
+// link from a small window where the window is about what the link holds; this host
+// can: a queue has formed by now where it was the link.
+func (c *conn) observeOut(t *wire.Transfer, now time.Time) {
+	if t.GetLowerBound() && transport.Tells(tensor.Bytes(t.Bytes), time.Duration(t.DurationNs)) && queued(senderOf(c.s.Stats())) {
+		t = &wire.Transfer{GoodputBps: t.GoodputBps, Bytes: t.Bytes, DurationNs: t.DurationNs}
+	}
+	c.link.observeOut(t, false, now)
 }

@@ -114,7 +114,7 @@ func (s *stream) measure(f *transport.Frame) {
 	s.c.countIn(f.Header.Sender, now)
 	if !s.probing {
 		s.c.link.observeIn(sample, now)
-		s.c.link.observeOut(f.Header.Timings.GetTransfer(), false, now)
+		s.c.observeOut(f.Header.Timings.GetTransfer(), now)
 	}
 	s.c.sampleRTT(now)
 	s.mu.Lock()

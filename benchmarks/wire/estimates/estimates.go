@@ -57,10 +57,10 @@ type plan struct {
 
 func planOf(quick bool) plan {
 	if quick {
-		return plan{[]float64{5, 100}, []time.Duration{20 * time.Millisecond}, []tensor.Bytes{50_000, 200_000}, 1, 100}
+		return plan{[]float64{5, 100}, []time.Duration{20 * time.Millisecond}, []tensor.Bytes{50_000, 200_000}, 1, 60}
 	}
 	return plan{[]float64{1, 2, 5, 10, 20, 50, 100, 200}, []time.Duration{5 * time.Millisecond, 40 * time.Millisecond},
-		[]tensor.Bytes{50_000, 200_000, 1_000_000}, 6, 1000}
+		[]tensor.Bytes{50_000, 200_000, 1_000_000}, 5, 1000}
 }
 
 type measuring struct {
