@@ -17,6 +17,8 @@ type Conn struct {
 	mu     sync.Mutex
 	peers  map[netip.AddrPort]*peer
 	closed bool
+	// strangers have written and have not been written to.
+	strangers map[netip.AddrPort]struct{}
 
 	read  sync.Mutex // of ready and buf
 	ready []packet
@@ -55,12 +57,15 @@ type Stats struct {
 // reportEvery is how often a receiver tells what it needs, while packets come.
 const reportEvery = 20 * time.Millisecond
 
-// peersMost bounds the addresses that are remembered.
-const peersMost = 1024
+// peersMost and strangersMost bound the addresses that are remembered.
+const (
+	peersMost     = 1024
+	strangersMost = 1024
+)
 
 // Wrap puts repair over a packet conn, which the Conn closes.
 func Wrap(pc net.PacketConn) *Conn {
-	return &Conn{pc: pc, clock: time.Now(), peers: map[netip.AddrPort]*peer{}}
+	return &Conn{pc: pc, clock: time.Now(), peers: map[netip.AddrPort]*peer{}, strangers: map[netip.AddrPort]struct{}{}}
 }
 
 // keyOf is an address to compare; it does not allocate for UDP.
@@ -87,6 +92,8 @@ func (c *Conn) peer(addr net.Addr) *peer {
 		}
 		// Numbers that begin anywhere are not taken for those of the process before.
 		p = &peer{addr: addr, send: sender{parity: unknown, group: group{number: uint16(rand.Uint32())}}}
+		_, p.recv.late = c.strangers[key]
+		delete(c.strangers, key)
 		c.peers[key] = p
 	}
 	return p
@@ -180,7 +187,11 @@ func (c *Conn) arrived(b []byte, from net.Addr) {
 	p := c.peers[keyOf(from)]
 	if p == nil {
 		// Nothing was sent to it: whoever writes there is a stranger, to QUIC as well,
-		// and gets no memory here.
+		// and gets no memory here but for the name.
+		if len(c.strangers) >= strangersMost {
+			clear(c.strangers)
+		}
+		c.strangers[keyOf(from)] = struct{}{}
 		if h, ok := parse(b); ok && h.kind == kindData {
 			c.ready = append(c.ready, packet{b[Overhead:], from})
 		}

@@ -24,6 +24,10 @@ type receiver struct {
 	queue  queue
 	need   need
 	spare  [][]byte
+
+	late  bool   // the first group had begun before this receiver: it is let be
+	known bool   // its number is
+	first uint16 // that is it
 }
 
 // arriving is a group of which packets have come.
@@ -53,6 +57,9 @@ func (r *receiver) take(now time.Time, clock time.Duration, b []byte) (up [][]by
 	if h.kind == kindData {
 		up = append(up, body) // whatever it is worth for repair: QUIC knows a packet of its own
 	}
+	if r.let(h) {
+		return up, 0
+	}
 	a := r.group(now, h.group)
 	if a == nil || a.sizes[h.index] > 0 || !a.accept(h) {
 		return up, 0 // long past, there already, or what another packet denies
@@ -73,6 +80,20 @@ func (r *receiver) take(now time.Time, clock time.Duration, b []byte) (up [][]by
 		up, made = append(up, repaired...), len(repaired)
 	}
 	return up, made
+}
+
+// let reports whether a packet is of the group that is let be.
+func (r *receiver) let(h head) bool {
+	if !r.late {
+		return false
+	}
+	if !r.known {
+		r.known, r.first = true, h.group
+		r.late = h.index > 0
+	} else if h.group != r.first {
+		r.late = false
+	}
+	return r.late
 }
 
 // accept reports whether a packet fits what is known of the group.
