@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -57,6 +58,9 @@ type Encoding struct {
 	Bytes  tensor.Bytes    `json:"bytes"` // encoded
 	Encode time.Duration   `json:"encode"`
 	Decode time.Duration   `json:"decode"`
+	// Error is what a lossy codec loses: the root mean square of the difference over
+	// that of the value.
+	Error float64 `json:"error,omitempty"`
 }
 
 // ProfileOptions bound the effort of a profile. Zero means the default.
@@ -476,5 +480,6 @@ func (m *measurement) encoding(ctx context.Context, codec transport.Codec, t ten
 		}
 		dec = append(dec, d)
 	}
-	return Encoding{Codec: codec, Bytes: tensor.Bytes(len(encoded)), Encode: slices.Min(enc), Decode: slices.Min(dec)}, true, nil
+	lost := min(transport.RelativeError(t.DType, t.Data, decoded), math.MaxFloat64) // JSON has no infinity
+	return Encoding{Codec: codec, Bytes: tensor.Bytes(len(encoded)), Encode: slices.Min(enc), Decode: slices.Min(dec), Error: lost}, true, nil
 }

@@ -173,7 +173,7 @@ func cost(codec transport.Codec, t tensor.Tensor, repeats int) (Cost, error) {
 		}
 		c.Decode, c.DecodeWall = min(c.Decode, cpu), min(c.DecodeWall, wall)
 	}
-	c.Error = transport.RelativeError(t.DType, t.Data, back)
+	c.Error = min(transport.RelativeError(t.DType, t.Data, back), math.MaxFloat64) // JSON has no infinity
 	if codec.Lossless() && !slices.Equal(t.Data, back) {
 		return c, fmt.Errorf("%s is not lossless", codec)
 	}
