@@ -70,6 +70,7 @@ type Row struct {
 	P95Ms      float64 `json:"p95_ms"`
 	ReadyMs    float64 `json:"ready_ms,omitempty"` // to connect, median
 	Efficiency float64 `json:"efficiency"`
+	Dropped    int64   `json:"dropped,omitempty"` // packets at the queues, all requests
 }
 
 // path is a link.
@@ -187,7 +188,10 @@ func onLink(ctx context.Context, r wire.Run, cells []cell, keep func(cell, []Row
 }
 
 // took is one request.
-type took struct{ ready, ask time.Duration }
+type took struct {
+	ready, ask time.Duration
+	dropped    int64 // packets at the link's queues, both directions
+}
 
 // measure runs the arms of a cell in turns.
 func (c cell) measure(ctx context.Context, r wire.Run, j *rivals.Joined) ([]Row, error) {
@@ -207,17 +211,25 @@ func (c cell) measure(ctx context.Context, r wire.Run, j *rivals.Joined) ([]Row,
 		if err != nil {
 			return t, fmt.Errorf("%s: %w", arms[i].Name, err)
 		}
+		dropped := drops(j)
 		t.ready, began = time.Since(began), time.Now()
 		if err := arms[i].Ask(ctx, data[:c.bytes], false); err != nil {
 			return t, fmt.Errorf("%s: %w", arms[i].Name, err)
 		}
 		t.ask = time.Since(began)
+		t.dropped = drops(j) - dropped
 		return t, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	return c.rows(arms, j.Missing, samples), nil
+}
+
+// drops are the packets that found no room so far.
+func drops(j *rivals.Joined) int64 {
+	there, back := j.Counters()
+	return there.Dropped + back.Dropped
 }
 
 // warmUp is the request before a measured one.
@@ -250,10 +262,11 @@ func (c cell) rows(arms []rivals.Arm, missing map[string]string, samples [][]too
 	var rows []Row
 	for i, arm := range arms {
 		var asks, readies []float64
+		row := blank
 		for _, t := range samples[i] {
 			asks, readies = append(asks, ms(t.ask)), append(readies, ms(t.ready))
+			row.Dropped += t.dropped
 		}
-		row := blank
 		row.Adapter, row.Way, row.N = arm.Name, arm.Way(), len(asks)
 		row.MedianMs, row.P95Ms = benchmarks.QuantileOf(asks, 0.5), benchmarks.QuantileOf(asks, 0.95)
 		row.Efficiency = row.IdealMs / row.MedianMs
