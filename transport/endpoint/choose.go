@@ -52,8 +52,8 @@ type reading struct {
 	sent, lost     uint64 // packets
 	received       uint64
 	rtt            time.Duration // without queues
-	random         float64 // the share lost at random in the worse direction, as repair sees it
-	repairs, known bool    // random means something; sent and lost do
+	random         float64       // the share lost at random in the worse direction, as repair sees it
+	repairs, known bool          // random means something; sent and lost do
 }
 
 // begin says that a session of this use is the first to serve, or the first again.
