@@ -37,8 +37,8 @@ func (c cell) key() string { return name + " " + c.String() }
 
 // Rounds of a run. What the goals are about has more of them.
 const (
-	many, few = 25, 9
-	warmUps   = 4
+	many, few = 25, 5
+	warmUps   = 2
 )
 
 // What an endpoint has at most to see that packets are lost: 9000 packets.

@@ -36,7 +36,7 @@ func contests(r wire.Run) []contest {
 	if r.Quick {
 		return []contest{{contestQueue, 1, time.Second, 4 * time.Second}}
 	}
-	const settle, length = 5 * time.Second, 10 * time.Second
+	const settle, length = 3 * time.Second, 6 * time.Second
 	return []contest{{contestQueue, 3, settle, length}, {shallowQueue, 3, settle, length}}
 }
 

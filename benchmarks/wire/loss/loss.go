@@ -43,9 +43,9 @@ func Part() wire.Part {
 		Name: name,
 		Method: `The namespaces and adapters of *links*, 50 Mbps, queues of 200 ms at the rate; both directions lose packets behind the queue: each for itself (0.1, 1, 3 and 5 %), or 1 % by the Gilbert model,
 whose bursts last 8 packets in the mean. Losses are drawn anew for every turn. Requests have 200 KB, one after the other. First an endpoint of Cleave gets up to 60 of them by itself, until it
-has seen the losses and gone over to another way, which the row names; four rounds of all adapters before the first do not count. The rows' spread is the link's: a loss at the end of a request costs more than one in its middle. *Fairness*: Cleave's endpoint first works on the lossy link until it repairs, then the
-link loses nothing and its queue holds one bandwidth × delay, or 15 KB; one flow of Cleave and one of quic-go, each four requests of 200 KB at a time, share it for ten seconds, twice as long as the time that they get to settle. The
-share is of answered bytes.`,
+has seen the losses and gone over to another way, which the row names; two rounds of all adapters before the first do not count. The rows' spread is the link's: a loss at the end of a request costs more than one in its middle. *Fairness*: Cleave's endpoint first works on the lossy link until it repairs, then the
+link loses nothing and its queue holds one bandwidth × delay, or 15 KB; one flow of Cleave and one of quic-go, each four requests of 200 KB at a time, share it for six seconds after three in which they settle. The
+share is of answered bytes, the median of three such contests.`,
 		Available: netns.Available,
 		Goals:     goals(),
 		Cells:     func(r wire.Run) int { return len(cellsOf(r)) + len(contests(r)) },
