@@ -31,8 +31,9 @@ const (
 	Int8Zstd Codec = "int8+zstd"
 	// JPEG sends pictures, uint8 [height width 3] or [n height width 3] of RGB, as a
 	// JPEG of quality 90 with halved chroma. The error of one element has no bound
-	// but the type's; on photographs the mean is 2 to 3 levels of 255. Other shapes are
-	// refused, and so are pictures that would grow, noise for example. It allocates.
+	// but the type's. Over a photograph that had been a JPEG before, the root mean
+	// square is 0.5 % of the pixels' own. Other shapes are refused, and so are
+	// pictures that would grow, as noise can. It allocates.
 	JPEG Codec = "jpeg"
 )
 
@@ -95,9 +96,9 @@ func (c Codec) layout(d tensor.DType) layout {
 	return layout{size: d.Size(), rotate: d == tensor.Float32}
 }
 
-// Encode appends the encoded tensor to dst and returns the result; it does not
-// allocate when dst has room for MaxEncoded, but for JPEG. The error is an *Error of kind
-// Unsupported, when c cannot carry this tensor; use a lossless codec then.
+// Encode appends the encoded tensor to dst and returns the result; but for JPEG
+// it does not allocate when dst has room for MaxEncoded. The error is an *Error of
+// kind Unsupported, when c cannot carry this tensor; use a lossless codec then.
 func (c Codec) Encode(dst []byte, t tensor.Tensor) ([]byte, error) {
 	if !c.Supports(t.DType) {
 		return nil, c.unsupported("%v tensors cannot travel as %s", t.DType, c)

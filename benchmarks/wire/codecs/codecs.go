@@ -33,8 +33,8 @@ type Subject struct {
 	Inputs   map[string]tensor.Tensor
 }
 
-// Prepare opens the ground, which exists until close.
-type Prepare func(step func(format string, args ...any)) (g Ground, close func(), err error)
+// Prepare opens the ground, which exists until closeGround.
+type Prepare func(step func(format string, args ...any)) (g Ground, closeGround func(), err error)
 
 func goals() []benchmarks.Goal {
 	return []benchmarks.Goal{
