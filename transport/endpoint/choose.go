@@ -25,10 +25,11 @@ const (
 
 	// stillRandom is the share of random loss from which repair goes on.
 	stillRandom = 0.0005
-	// stays is how long a way is kept at least, and trial how many packets it takes
-	// to say that no random loss is left: repair looks at the latest 400 groups.
+	// stays is how long a way is kept at least, and trial how many packets of a
+	// direction it takes to say that no random loss is left: the latest 400 groups,
+	// at which repair looks. At 0.1 % 4 in 100 of these seem to lose under 0.05 %.
 	stays = 5 * time.Second
-	trial = 4000
+	trial = 8000
 
 	pauseFirst = 30 * time.Second
 	pauseMost  = 30 * time.Minute
@@ -116,7 +117,7 @@ func (c *choice) wantRepair(r reading) (to Use, why string, ok bool) {
 }
 
 func (c *choice) keepRepair(r reading) (to Use, why string, ok bool) {
-	if !r.repairs || r.at.Sub(c.since) < stays || r.sent+r.received < trial || r.random >= stillRandom {
+	if !r.repairs || r.at.Sub(c.since) < stays || max(r.sent, r.received) < trial || r.random >= stillRandom {
 		return 0, "", false
 	}
 	return Ordinary, "no packets are lost at random any more", true
