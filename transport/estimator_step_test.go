@@ -53,7 +53,7 @@ func (l *noisyLink) transfer(rate float64) Estimate {
 // TestFalseSteps: on a link that stays as it is one transfer in a thousand at
 // most makes it seem another.
 func TestFalseSteps(t *testing.T) {
-	const transfers = 100_000
+	const transfers = 40_000
 	for name := range noises(1) {
 		t.Run(name, func(t *testing.T) {
 			l := noisyLink{now: time.Unix(1e9, 0), noise: noises(1)[name]}
@@ -76,7 +76,7 @@ func TestFalseSteps(t *testing.T) {
 // transfer: the first makes the estimate doubtful or right, with the second it is
 // right to what two transfers allow.
 func TestTrueSteps(t *testing.T) {
-	const tries = 2000
+	const tries = 400
 	for name := range noises(2) {
 		f := noises(2)[name]
 		for _, c := range []struct{ from, to float64 }{{50e6, 5e6}, {5e6, 50e6}, {50e6, 20e6}} {

@@ -20,7 +20,7 @@ const stale = 10 * time.Second
 func TestIdleHour(t *testing.T) {
 	for _, p := range []path{
 		{up: 1 * partition.Mbps, down: 1 * partition.Mbps, rtt: 20 * time.Millisecond},
-		{up: 5 * partition.Mbps, down: 20 * partition.Mbps, rtt: 40 * time.Millisecond, jitter: time.Millisecond},
+		{up: 5 * partition.Mbps, down: 10 * partition.Mbps, rtt: 40 * time.Millisecond, jitter: time.Millisecond},
 	} {
 		t.Run(p.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
