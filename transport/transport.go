@@ -9,7 +9,7 @@ import (
 
 // ProtocolVersion is what this code speaks. Hosts of different versions
 // refuse each other when they connect, before any request.
-const ProtocolVersion uint32 = 1
+const ProtocolVersion uint32 = 2
 
 // Role is what a host may do in a cluster, written in its certificate.
 type Role string

@@ -255,6 +255,9 @@ func brokenInFrame(t *testing.T, host Factory) {
 func slowReceiver(t *testing.T, host Factory) {
 	const size = 20 << 20 // more than a stream may be ahead
 	read, done := make(chan struct{}), make(chan error, 1)
+	var once sync.Once
+	goOn := func() { once.Do(func() { close(read) }) }
+	defer goOn() // also when something fails before
 	handler := func(ctx context.Context, _ transport.Peer, s transport.Stream) {
 		<-read
 		f, err := s.Receive(ctx)
@@ -288,7 +291,7 @@ func slowReceiver(t *testing.T, host Factory) {
 		t.Errorf("%d bytes were sent to somebody who does not read: %v", size, err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	close(read)
+	goOn()
 	if err := await(t, sent, "the sender"); err != nil {
 		t.Error(err)
 	}

@@ -170,7 +170,7 @@ type Tensor struct {
 	// An element type, numbered as ONNX does.
 	Dtype uint32  `protobuf:"varint,2,opt,name=dtype,proto3" json:"dtype,omitempty"`
 	Shape []int64 `protobuf:"varint,3,rep,packed,name=shape,proto3" json:"shape,omitempty"`
-	// "raw", "fp16", "zstd", "fp16+zstd".
+	// One of transport.Codecs.
 	Codec string `protobuf:"bytes,4,opt,name=codec,proto3" json:"codec,omitempty"`
 	// Bytes of this tensor behind the header.
 	EncodedLength uint64 `protobuf:"varint,5,opt,name=encoded_length,json=encodedLength,proto3" json:"encoded_length,omitempty"`
