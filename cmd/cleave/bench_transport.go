@@ -45,9 +45,9 @@ func experimentTransport() experiment {
 		example:    "  cleave bench transport --part " + parts[0].Name + "    # one part alone",
 		quick:      true,
 		define: func(flags *pflag.FlagSet) measurement {
-			var names, real []string
+			var names, owned []string
 			flags.StringSliceVar(&names, "part", wire.Names(parts), "parts to measure, --part "+parts[0].Name+" for example")
-			flags.StringArrayVar(&real, "real", nil, "a model with real weights and pictures of its kind, digits.onnx='digits/*.png' for example; may be repeated (part codecs)")
+			flags.StringArrayVar(&owned, "real", nil, "a model with real weights and pictures of its kind, digits.onnx='digits/*.png' for example; may be repeated (part codecs)")
 			return func(ctx context.Context, b *benchRun) (outcome, error) {
 				if err := eachOnce("part", names); err != nil {
 					return outcome{}, err
@@ -64,7 +64,7 @@ func experimentTransport() experiment {
 						return outcome{}, usagef("--part %s: %w; --part local needs nothing", p.Name, err)
 					}
 				}
-				found, err := wire.Measure(ctx, some, wire.Run{Seed: b.Seed, Quick: b.Quick, Real: real, Journal: b.Journal, Step: b.Step})
+				found, err := wire.Measure(ctx, some, wire.Run{Seed: b.Seed, Quick: b.Quick, Real: owned, Journal: b.Journal, Step: b.Step})
 				return outcome{Figures: found.Figures, Rows: found.Rows}, err
 			}
 		},

@@ -170,10 +170,10 @@ func (p *pair) ask(ctx context.Context, conn transport.Conn, rng *rand.Rand) err
 
 // unless ignores what fails because the time is over.
 func unless(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // draw makes a tensor of 1 kB to 1 MB, as a ReLU leaves it.

@@ -164,7 +164,7 @@ func session(ctx context.Context, r wire.Run, dir string, length time.Duration, 
 	}
 	err = watch(ctx, r, p, length, sample)
 	wg.Wait()
-	return p.row, errors.Join(append(errs, err)...)
+	return p.row, errors.Join(err, errors.Join(errs...))
 }
 
 // watch reads the memory until ctx is done.

@@ -33,8 +33,8 @@ type Ground struct {
 	Lab lab.Config
 }
 
-// Prepare builds networks of the zoo, and a place for agents that exists until close.
-type Prepare func(ctx context.Context, models []string, step func(format string, args ...any)) (g Ground, close func(), err error)
+// Prepare builds networks of the zoo, and a place for agents that exists until done.
+type Prepare func(ctx context.Context, models []string, step func(format string, args ...any)) (g Ground, done func(), err error)
 
 func goals() []benchmarks.Goal {
 	return []benchmarks.Goal{

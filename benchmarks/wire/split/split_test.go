@@ -27,9 +27,10 @@ func TestBest(t *testing.T) {
 	plan := func(value int) partition.Plan {
 		return partition.Plan{Hops: []partition.Hop{{Tensors: []partition.Crossing{{Value: value}}}}}
 	}
-	request := func(elapsed, compute time.Duration) nodes.InferReport {
-		return nodes.InferReport{Elapsed: elapsed * time.Millisecond, Hosts: []nodes.HostReport{
-			{Compute: compute * time.Millisecond, Encode: time.Millisecond, Sent: 250_000}, {Compute: 2 * time.Millisecond, Other: time.Millisecond},
+	request := func(elapsed, compute int) nodes.InferReport {
+		ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+		return nodes.InferReport{Elapsed: ms(elapsed), Hosts: []nodes.HostReport{
+			{Compute: ms(compute), Encode: time.Millisecond, Sent: 250_000}, {Compute: ms(2), Other: time.Millisecond},
 		}}
 	}
 	m := measuring{Run: wire.Run{Seed: 1}}
