@@ -45,16 +45,7 @@ func sendSlowly(t *testing.T, every time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hello := transport.NewFrame("transport.hello")
-	hello.Header.ProtocolVersion = transport.ProtocolVersion
-	hello.Header.Hello = &wire.Hello{Host: "a", Role: string(transport.Node), Instance: 1}
-	greeting := say(t, conn, frame(t, hello))
-	if err := greeting.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadAll(greeting); err != nil {
-		t.Fatal(err)
-	}
+	sayHello(t, conn)
 	f := transport.NewFrame("run")
 	if err := f.Add("x", transport.Raw, tensor.FromBytes(make([]byte, 10_000))); err != nil {
 		t.Fatal(err)
@@ -92,6 +83,20 @@ func sendSlowly(t *testing.T, every time.Duration) {
 	_ = conn.CloseWithError(0, "")
 	if err := errors.Join(tr.Close(), here.Close(), b.Close()); err != nil {
 		t.Error(err)
+	}
+}
+
+func sayHello(t *testing.T, conn *quicgo.Conn) {
+	t.Helper()
+	hello := transport.NewFrame("transport.hello")
+	hello.Header.ProtocolVersion = transport.ProtocolVersion
+	hello.Header.Hello = &wire.Hello{Host: "a", Role: string(transport.Node), Instance: 1}
+	greeting := say(t, conn, frame(t, hello))
+	if err := greeting.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(greeting); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -61,6 +61,29 @@ func TestMigration(t *testing.T) {
 	}
 }
 
+// wanderer is a device on a socket, and whether it has lost a connection.
+func wanderer(t *testing.T, dir string, socket *roaming) (*quic.Endpoint, *atomic.Bool) {
+	t.Helper()
+	if err := identity.Issue(dir, "device", transport.Node); err != nil {
+		t.Fatal(err)
+	}
+	who, err := identity.Load(dir, "device")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ended atomic.Bool
+	e, err := quic.Listen(quic.Config{Identity: who, PacketConn: socket, Observe: func(e transport.Event) {
+		if _, ok := e.(transport.PeerDown); ok {
+			ended.Store(true)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.SetAddress("edge", "10.0.0.2:7433")
+	return e, &ended
+}
+
 func migrate(t *testing.T, up, down int) {
 	wifi := link.Spec{Rate: 20 * partition.Mbps, Delay: 2500 * time.Microsecond}
 	cellular := link.Spec{Rate: 5 * partition.Mbps, Delay: 30 * time.Millisecond}
@@ -86,25 +109,9 @@ func migrate(t *testing.T, up, down int) {
 			t.Error(err)
 		}
 	})
-	if err := identity.Issue(dir, "device", transport.Node); err != nil {
-		t.Fatal(err)
-	}
-	who, err := identity.Load(dir, "device")
-	if err != nil {
-		t.Fatal(err)
-	}
 	socket := &roaming{}
 	socket.now.Store(listen(t, n, netip.AddrPortFrom(device, 7433)))
-	var ended atomic.Bool
-	a, err := quic.Listen(quic.Config{Identity: who, PacketConn: socket, Observe: func(e transport.Event) {
-		if _, ok := e.(transport.PeerDown); ok {
-			ended.Store(true)
-		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.SetAddress("edge", "10.0.0.2:7433")
+	a, ended := wanderer(t, dir, socket)
 	conn, err := a.Conn(t.Context(), "edge")
 	if err != nil {
 		t.Fatal(err)
