@@ -70,7 +70,23 @@ func (n *need) parity() int {
 	if n.rate() > often {
 		at++
 	}
-	return min(max(at, least), parityMost)
+	at = min(max(at, least), parityMost)
+	if least == 1 && n.within(at) < 0.5 {
+		return 0 // they come in bursts: most of what is lost stays lost
+	}
+	return at
+}
+
+// within is the share of what was lost that was lost by groups of so few losses
+// that as many parity packets had repaired them.
+func (n *need) within(parity int) float64 {
+	some := 0
+	for _, l := range n.lost {
+		if l.lost <= parity {
+			some += l.lost
+		}
+	}
+	return float64(some) / float64(max(1, n.sum))
 }
 
 // queue tells losses to a full queue from random ones. The zero value has seen

@@ -115,7 +115,9 @@ func TestParityFollowsLoss(t *testing.T) {
 		{"clean", func(int) int { return 0 }, 0, 0},
 		{"1 in 20 groups", func(g int) int { return boolInt(g%20 == 0) }, 1, 1},
 		{"1 in 5 groups, 2 in 50", func(g int) int { return boolInt(g%5 == 0) + boolInt(g%50 == 0) }, 3, 3},
-		{"9 in each", func(int) int { return 9 }, parityMost, parityMost},
+		{"6 in each", func(int) int { return 6 }, parityMost, parityMost},
+		{"9 in each", func(int) int { return 9 }, 0, 0}, // more than parity repairs
+		{"bursts of 8, and single ones", func(g int) int { return 8*boolInt(g%20 == 0) + boolInt(g%20 == 7) }, 0, 0},
 	} {
 		var n need
 		if got := n.parity(); got != unknown {
