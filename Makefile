@@ -40,7 +40,7 @@ test: setup ## all tests, race detector on, in random order; PKG=./partition/...
 	$(GO) test -race -shuffle=on -timeout 600s $(PKG)
 
 test-slow: setup ## every legal cut of every network, not the day's sample; the zoo at its published size; every loss rate of fec
-	CLEAVE_TEST_SLOW=1 $(GO) test -race -timeout 3600s ./models/zoo ./nodes/ort ./transport/quic/fec
+	CLEAVE_TEST_SLOW=1 $(GO) test -race -timeout 3600s ./models/zoo ./nodes/ort ./transport/quic ./transport/quic/fec
 
 fuzz: setup ## every fuzz target for FUZZTIME (10s)
 	@grep -rEHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | sed 's/:func / /' | \

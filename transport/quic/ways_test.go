@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -236,9 +237,19 @@ func TestTransferAtTheChange(t *testing.T) {
 	})
 }
 
+// long leaves minutes of virtual time, a minute of real time with the race
+// detector, to make test-slow.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CLEAVE_TEST_SLOW") == "" {
+		t.Skip("make test-slow")
+	}
+}
+
 // TestQueueThatOverflows: loss that comes of sending too much is no reason to
 // repair; a try ends, and each waits twice as long as the one before: four fit.
 func TestQueueThatOverflows(t *testing.T) {
+	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := link.Spec{Rate: 5 * partition.Mbps, Delay: 10 * time.Millisecond, Queue: 15_000}
 		p := newPair(t, s, nil)
@@ -257,6 +268,7 @@ func TestQueueThatOverflows(t *testing.T) {
 
 // TestLinkThatRecovers: when nothing is lost any more, QUIC goes bare again.
 func TestLinkThatRecovers(t *testing.T) {
+	long(t)
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, lossy(0.01), nil)
 		defer p.close()

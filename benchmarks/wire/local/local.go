@@ -41,7 +41,7 @@ type plan struct {
 
 func planOf(r wire.Run) plan {
 	if r.Quick {
-		return plan{rounds: 10, echoes: 50, bulkRounds: 2, bulk: 32, frames: 1000}
+		return plan{rounds: 10, echoes: 30, bulkRounds: 2, bulk: 6, frames: 1000}
 	}
 	return plan{rounds: 40, echoes: 200, bulkRounds: 7, bulk: 128, frames: 10_000}
 }
