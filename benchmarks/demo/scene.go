@@ -131,7 +131,7 @@ func (d *Demo) revive(ctx context.Context, host partition.HostID) error {
 // bringAbout makes a change while requests are under way and sends more until
 // the stream has settled.
 func (p *scenePlay) bringAbout(ctx context.Context, c change) error {
-	before, err := p.state(ctx)
+	before, err := p.comesThrough(ctx, c.kills)
 	if err != nil {
 		return err
 	}
@@ -171,6 +171,25 @@ func (p *scenePlay) bringAbout(ctx context.Context, c change) error {
 	p.row.Replan = max(p.row.Replan, done.Replan)
 	p.row.Changes = append(p.row.Changes, done)
 	return nil
+}
+
+// comesThrough is the state of the stream once its plan goes through a host, or
+// when that takes too long: to kill a host that no request needs shows nothing.
+func (p *scenePlay) comesThrough(ctx context.Context, host partition.HostID) (nodes.StreamState, error) {
+	began := time.Now()
+	for n := 0; ; n++ {
+		state, err := p.state(ctx)
+		if err != nil || host == "" || slices.Contains(state.Plan.Path, host) || time.Since(began) >= mostSettling {
+			return state, err
+		}
+		p.Step("scene %s: no request goes through %s yet, request %d", p.scene.Name, host, n+1)
+		if err := pause(ctx, gap); err != nil {
+			return state, err
+		}
+		if err := p.request(ctx, p.stream, n, true); err != nil {
+			return state, err
+		}
+	}
 }
 
 // countInFlight looks for the requests that were under way at a kill. They say

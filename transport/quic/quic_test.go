@@ -87,7 +87,7 @@ func (n *network) host(t *testing.T, id partition.HostID, o transporttest.Option
 	t.Helper()
 	dead := &atomic.Bool{}
 	cfg := Config{Addr: "127.0.0.1:0", Handler: o.Handler, Observe: o.Observe, Version: o.Version, Limits: o.Limits, Datagram: o.Datagram,
-		IdleTimeout: 500 * time.Millisecond, DialTimeout: 2 * time.Second, Grace: 50 * time.Millisecond,
+		IdleTimeout: 1500 * time.Millisecond, DialTimeout: 2 * time.Second, Grace: 50 * time.Millisecond,
 		WrapPacketConn: func(c net.PacketConn) net.PacketConn { return mortal{c, dead} }}
 	if o.Again || o.Namesake {
 		for _, h := range n.hosts {
@@ -140,6 +140,7 @@ func TestConformance(t *testing.T) {
 
 // TestConformanceRepaired is the suite by the way "quic+fec" alone.
 func TestConformanceRepaired(t *testing.T) {
+	long(t) // in real time, and every packet once more through one lock: too slow for a busy machine
 	transporttest.Run(t, func(t *testing.T) transporttest.Factory {
 		n := newNetwork(t)
 		n.only = true

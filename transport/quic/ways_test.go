@@ -237,8 +237,7 @@ func TestTransferAtTheChange(t *testing.T) {
 	})
 }
 
-// long leaves minutes of virtual time, a minute of real time with the race
-// detector, to make test-slow.
+// long leaves what takes too long with the race detector to make test-slow.
 func long(t *testing.T) {
 	t.Helper()
 	if os.Getenv("CLEAVE_TEST_SLOW") == "" {

@@ -51,7 +51,7 @@ type Greeter interface {
 
 // Factory makes a host in one network with all that the same Factory made. It
 // fails the test when it cannot, and closes the host when the test ends. Hosts
-// notice a dead peer within a second.
+// notice a dead peer within two seconds.
 type Factory func(t *testing.T, id partition.HostID, o Options) Host
 
 // patience bounds every wait: nothing here takes that long unless it is broken.
