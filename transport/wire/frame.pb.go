@@ -172,10 +172,13 @@ type Tensor struct {
 	Shape []int64 `protobuf:"varint,3,rep,packed,name=shape,proto3" json:"shape,omitempty"`
 	// One of transport.Codecs.
 	Codec string `protobuf:"bytes,4,opt,name=codec,proto3" json:"codec,omitempty"`
-	// Bytes of this tensor behind the header.
+	// Bytes of this tensor behind the header; 0 where piece is not.
 	EncodedLength uint64 `protobuf:"varint,5,opt,name=encoded_length,json=encodedLength,proto3" json:"encoded_length,omitempty"`
 	// Bytes after decoding.
-	RawLength     uint64 `protobuf:"varint,6,opt,name=raw_length,json=rawLength,proto3" json:"raw_length,omitempty"`
+	RawLength uint64 `protobuf:"varint,6,opt,name=raw_length,json=rawLength,proto3" json:"raw_length,omitempty"`
+	// Not 0: the tensor comes in pieces of so many elements, each with its length
+	// before it, for they are encoded while others are on the way.
+	Piece         uint32 `protobuf:"varint,7,opt,name=piece,proto3" json:"piece,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -248,6 +251,13 @@ func (x *Tensor) GetEncodedLength() uint64 {
 func (x *Tensor) GetRawLength() uint64 {
 	if x != nil {
 		return x.RawLength
+	}
+	return 0
+}
+
+func (x *Tensor) GetPiece() uint32 {
+	if x != nil {
+		return x.Piece
 	}
 	return 0
 }
@@ -718,7 +728,7 @@ const file_frame_proto_rawDesc = "" +
 	"\x10protocol_version\x18\n" +
 	" \x01(\rR\x0fprotocolVersion\x12.\n" +
 	"\x06sender\x18\v \x01(\v2\x16.cleave.wire.v1.SenderR\x06sender\x12+\n" +
-	"\x05hello\x18\f \x01(\v2\x15.cleave.wire.v1.HelloR\x05hello\"\xa6\x01\n" +
+	"\x05hello\x18\f \x01(\v2\x15.cleave.wire.v1.HelloR\x05hello\"\xbc\x01\n" +
 	"\x06Tensor\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\tR\x05value\x12\x14\n" +
 	"\x05dtype\x18\x02 \x01(\rR\x05dtype\x12\x14\n" +
@@ -726,7 +736,8 @@ const file_frame_proto_rawDesc = "" +
 	"\x05codec\x18\x04 \x01(\tR\x05codec\x12%\n" +
 	"\x0eencoded_length\x18\x05 \x01(\x04R\rencodedLength\x12\x1d\n" +
 	"\n" +
-	"raw_length\x18\x06 \x01(\x04R\trawLength\"I\n" +
+	"raw_length\x18\x06 \x01(\x04R\trawLength\x12\x14\n" +
+	"\x05piece\x18\a \x01(\rR\x05piece\"I\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x18\n" +
