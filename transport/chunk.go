@@ -9,7 +9,7 @@ import (
 const pieceElements = 32 << 10
 
 // leastPiece is the fewest elements that a peer's pieces may have.
-const leastPiece = 1 << 10
+const leastPiece = 8 << 10
 
 // Chunks is in how many pieces a tensor of so many bytes travels where its sender
 // encodes it while it is sent (Frame.AddStreamed); int8 makes a few less where its

@@ -25,13 +25,18 @@ type Frame struct {
 	Arrival Arrival
 
 	parts []part
+
+	pieces *pieces // of tensors that travel in pieces; nil: there are none
+	todo   []piece // that Fill has to encode
+	ready  piece   // that it has encoded, not handed on yet
 }
 
 // part is the body of Header.Tensors[i].
 type part struct {
 	encoded []byte
-	owned   *block // holds encoded; nil where encoded is the caller's
-	decoded *block // result of Tensor, nil before or where it aliases encoded
+	owned   *block        // holds encoded; nil where encoded is the caller's
+	decoded *block        // result of Tensor, nil before or where it aliases encoded
+	source  tensor.Tensor // what is encoded in pieces
 }
 
 // Arrival tells how a frame came in.
@@ -99,16 +104,20 @@ func (f *Frame) append(value string, c Codec, t tensor.Tensor, p part) {
 // Len is the number of tensors.
 func (f *Frame) Len() int { return len(f.parts) }
 
-// Payload is the number of encoded tensor bytes.
+// Payload is the number of encoded tensor bytes, of tensors in pieces so far.
 func (f *Frame) Payload() tensor.Bytes {
 	var n tensor.Bytes
 	for _, p := range f.parts {
 		n += tensor.Bytes(len(p.encoded))
 	}
+	if f.pieces != nil {
+		n += f.pieces.bytes()
+	}
 	return n
 }
 
-// Encoded returns the bytes of tensor i as they travel, valid until Release.
+// Encoded returns the bytes of tensor i as they travel, valid until Release; nil if
+// it travels in pieces.
 func (f *Frame) Encoded(i int) []byte { return f.parts[i].encoded }
 
 // Tensor decodes tensor i. The data belongs to the frame and is valid until
@@ -116,6 +125,9 @@ func (f *Frame) Encoded(i int) []byte { return f.parts[i].encoded }
 func (f *Frame) Tensor(i int) (tensor.Tensor, error) {
 	h, p := f.Header.Tensors[i], &f.parts[i]
 	t := tensor.Tensor{DType: tensor.DType(h.Dtype), Shape: h.Shape}
+	if h.Piece > 0 {
+		return f.streamed(i, t)
+	}
 	if Codec(h.Codec) == Raw {
 		t.Data = p.encoded
 		return t, nil
@@ -136,6 +148,11 @@ func (f *Frame) Tensor(i int) (tensor.Tensor, error) {
 // Release gives the frame's memory back. Tensors of the frame are invalid
 // afterwards; the header stays. Releasing twice does nothing.
 func (f *Frame) Release() {
+	if f.pieces != nil && !f.pieces.release() {
+		return // Done does it
+	}
+	f.ready.body.free()
+	f.ready = piece{}
 	for i := range f.parts {
 		f.parts[i].owned.free()
 		f.parts[i].decoded.free()

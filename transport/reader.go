@@ -35,6 +35,7 @@ type Reader struct {
 	clock func() time.Time
 	head  [prefix]byte
 	mark  arrivalMark
+	began time.Time // to wait for the frame
 }
 
 // arrivalMark follows the frame that is being read.
@@ -47,6 +48,11 @@ type arrivalMark struct {
 	mid        tensor.Bytes // got when five eighths were in
 	midway     time.Time
 	last       time.Time
+
+	// Of a frame with pieces: bytes that come in them, decoded, until the first is
+	// here; those of the rest; and whether the sender had to wait for one.
+	streamed, whole tensor.Bytes
+	starved         bool
 }
 
 // NewReader returns a Reader that refuses frames beyond the limits. The clock
@@ -64,7 +70,22 @@ func NewReader(r io.Reader, l Limits, clock func() time.Time) *Reader {
 // version of the envelope one of kind Version, an end within a frame one of
 // kind Broken. After an error the reader is of no use.
 func (r *Reader) Read() (*Frame, error) {
-	began := r.clock()
+	f, err := r.Begin()
+	if err != nil || f.pieces == nil {
+		return f, err
+	}
+	err = r.Rest(f)
+	f.Done(err)
+	if err != nil {
+		f.Release()
+		return nil, err
+	}
+	return f, nil
+}
+
+// begin reads a frame's header.
+func (r *Reader) begin() (*Frame, error) {
+	r.began = r.clock()
 	r.mark = arrivalMark{total: 1 << 62}
 	if err := r.full(r.head[:]); err != nil {
 		return nil, err
@@ -84,16 +105,13 @@ func (r *Reader) Read() (*Frame, error) {
 	if err := r.header(f, int(size)); err != nil {
 		return nil, err
 	}
-	if err := r.body(f); err != nil {
-		f.Release()
-		return nil, err
-	}
-	f.Arrival = r.mark.arrival(began)
+	f.announce()
+	f.parts = make([]part, len(f.Header.Tensors))
 	return f, nil
 }
 
 func (r *Reader) header(f *Frame, size int) error {
-	room, err := r.grow(size)
+	room, err := r.grow(nil, size)
 	if err != nil {
 		return err
 	}
@@ -107,6 +125,14 @@ func (r *Reader) header(f *Frame, size int) error {
 		return err
 	}
 	r.mark.total = tensor.Bytes(prefix+size) + payload
+	for _, t := range f.Header.Tensors {
+		if t.Piece > 0 {
+			r.mark.streamed += tensor.Bytes(t.RawLength)
+		}
+	}
+	if r.mark.streamed > 0 {
+		r.mark.whole, r.mark.total = r.mark.total, 1<<62
+	}
 	return nil
 }
 
@@ -126,6 +152,15 @@ func (l Limits) check(h *wire.Header) (payload tensor.Bytes, err error) {
 		if size < 0 || size > l.Raw || uint64(size) != t.RawLength {
 			return 0, protocolError("receive", "tensor %.80q: %d bytes do not fit its shape or exceed the limit of %d", t.Value, t.RawLength, l.Raw)
 		}
+		if t.Piece > 0 {
+			if !c.streams() || t.EncodedLength > 0 || t.Piece < leastPiece || uint64(t.Piece)*uint64(dtype.Size()) >= t.RawLength {
+				return 0, protocolError("receive", "tensor %.80q: %d bytes as %s cannot come in pieces of %d elements", t.Value, size, c, t.Piece)
+			}
+			if raw += size; raw > l.Raw {
+				return 0, protocolError("receive", "tensors exceed the limit of %d bytes decoded", l.Raw)
+			}
+			continue
+		}
 		most := maxEncoded(c, int(size))
 		if t.EncodedLength > uint64(most) || (c.exact() && t.EncodedLength != uint64(most)) {
 			return 0, protocolError("receive", "tensor %.80q: %d bytes as %s cannot come from %d", t.Value, t.EncodedLength, c, size)
@@ -139,22 +174,31 @@ func (l Limits) check(h *wire.Header) (payload tensor.Bytes, err error) {
 	return payload, nil
 }
 
-func (r *Reader) body(f *Frame) error {
-	f.parts = make([]part, 0, len(f.Header.Tensors))
-	for _, t := range f.Header.Tensors {
-		room, err := r.grow(int(t.EncodedLength))
+func (r *Reader) body(f *Frame) (err error) {
+	left := r.l.Payload
+	for i, t := range f.Header.Tensors {
+		if t.Piece > 0 {
+			if err := r.pieces(f, i, &left); err != nil {
+				return err
+			}
+			continue
+		}
+		room, err := r.grow(nil, int(t.EncodedLength))
 		if err != nil {
 			return err
 		}
-		f.parts = append(f.parts, part{encoded: room.b, owned: room})
+		left -= tensor.Bytes(t.EncodedLength)
+		f.parts[i].encoded, f.parts[i].owned = room.b, room
 	}
 	return nil
 }
 
-// grow reads n bytes into a block that grows as they come, so that a claim
-// alone costs nothing.
-func (r *Reader) grow(n int) (*block, error) {
+// grow reads n bytes behind some others into a block that grows as they come, so
+// that a claim alone costs nothing.
+func (r *Reader) grow(before []byte, n int) (*block, error) {
+	n += len(before)
 	room := take(min(n, trusted))
+	room.b = append(room.b, before...)
 	for len(room.b) < n {
 		room = room.grown(min(n, max(cap(room.b), 2*len(room.b))))
 		from := len(room.b)
@@ -227,10 +271,15 @@ func (m *arrivalMark) arrival(began time.Time) Arrival {
 	}
 	a.Goodput = partition.BitsPerSecond(float64(m.got-m.at) * 8 / took.Seconds())
 	a.Enough = m.pieces >= enoughPieces && Tells(m.got, took)
+	if m.starved {
+		a.Enough = false
+	}
 	if !a.Enough && took < slowTime { // what came at once may have waited together
 		a.Goodput = partition.BitsPerSecond(float64(m.got-m.at) * 8 / (took + enoughTime).Seconds())
 	}
-	a.Tail, a.TailEnough = m.tail()
+	if !m.starved {
+		a.Tail, a.TailEnough = m.tail()
+	}
 	return a
 }
 

@@ -62,7 +62,7 @@ func (w *Writer) Write(f *Frame) (tensor.Bytes, error) {
 		return 0, protocolError("send", "the header describes %d tensors, the frame holds %d; use Frame.Add",
 			len(f.Header.GetTensors()), len(f.parts))
 	}
-	payload, header := f.Payload(), proto.Size(f.Header)
+	payload, header := f.whole(), proto.Size(f.Header)
 	if err := w.check(payload, header, len(f.parts)); err != nil {
 		return 0, err
 	}
@@ -77,27 +77,43 @@ func (w *Writer) Write(f *Frame) (tensor.Bytes, error) {
 	if err != nil {
 		return 0, protocolError("send", "%w", err)
 	}
-	for _, p := range f.parts {
+	first := 0 // of the next tensor in pieces
+	for i, p := range f.parts {
+		if f.Header.Tensors[i].Piece > 0 {
+			if b, err = w.flush(b); err != nil {
+				return 0, err
+			}
+			var sent tensor.Bytes
+			if first, sent, err = w.writePieces(f, i, first); err != nil {
+				return 0, err
+			}
+			total += int(sent)
+			continue
+		}
 		if len(b)+len(p.encoded) <= cap(b) && len(b)+len(p.encoded) <= gather {
 			b = append(b, p.encoded...)
 			continue
 		}
-		if len(b) > 0 {
-			if _, err := w.w.Write(b); err != nil {
-				return 0, err
-			}
-			b = b[:0]
+		if b, err = w.flush(b); err != nil {
+			return 0, err
 		}
 		if _, err := w.w.Write(p.encoded); err != nil {
 			return 0, err
 		}
 	}
-	if len(b) > 0 {
-		if _, err := w.w.Write(b); err != nil {
-			return 0, err
-		}
+	if _, err = w.flush(b); err != nil {
+		return 0, err
 	}
 	return tensor.Bytes(total), nil
+}
+
+// flush writes b, if there is anything in it, and empties it.
+func (w *Writer) flush(b []byte) ([]byte, error) {
+	if len(b) == 0 {
+		return b, nil
+	}
+	_, err := w.w.Write(b)
+	return b[:0], err
 }
 
 func (w *Writer) check(payload tensor.Bytes, header, tensors int) error {
