@@ -54,6 +54,10 @@ type Stream interface {
 	// Receive reads the next frame, which the caller releases. io.EOF says
 	// that the peer has closed its sending side after a whole frame.
 	Receive(ctx context.Context) (*Frame, error)
+	// Begin is Receive for whoever can use tensors in pieces before the last one is
+	// here: it returns such a frame when its header has come (Frame.Streams, Wait,
+	// Decode). ctx counts until the frame is whole, and so long no other is received.
+	Begin(ctx context.Context) (*Frame, error)
 	// CloseSend tells the peer that no more frames follow.
 	CloseSend() error
 	// Cancel drops both directions; frames on their way may be lost. The code

@@ -27,6 +27,7 @@ type deaf struct{}
 
 func (deaf) Send(context.Context, *transport.Frame) error      { return nil }
 func (deaf) Receive(context.Context) (*transport.Frame, error) { return nil, io.EOF }
+func (deaf) Begin(context.Context) (*transport.Frame, error)   { return nil, io.EOF }
 func (deaf) CloseSend() error                                  { return nil }
 func (deaf) Cancel(transport.CancelCode)                       {}
 func (deaf) serve(g *Gossip, peer transport.Peer, f *transport.Frame) {

@@ -280,6 +280,8 @@ func (s *fakeStream) Send(_ context.Context, f *transport.Frame) error {
 	return nil
 }
 
+func (s *fakeStream) Begin(ctx context.Context) (*transport.Frame, error) { return s.Receive(ctx) }
+
 func (s *fakeStream) Receive(ctx context.Context) (*transport.Frame, error) {
 	select {
 	case f, ok := <-s.in:

@@ -68,6 +68,19 @@ func (s *stream) tell(h *wire.Header) {
 
 // Receive implements transport.Stream.
 func (s *stream) Receive(ctx context.Context) (*transport.Frame, error) {
+	f, err := s.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Wait(); err != nil {
+		f.Release()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Begin implements transport.Stream.
+func (s *stream) Begin(ctx context.Context) (*transport.Frame, error) {
 	if f := s.pending; f != nil {
 		s.pending = nil
 		return f, nil
@@ -78,24 +91,39 @@ func (s *stream) Receive(ctx context.Context) (*transport.Frame, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })
 	s.in.next()
-	f, err := s.r.Read()
+	f, err := s.r.Begin()
+	if err == nil && f.Streams() {
+		go func() {
+			err := s.r.Rest(f)
+			f.Done(s.received(ctx, stop, f, err))
+		}()
+		return f, nil
+	}
+	if err := s.received(ctx, stop, f, err); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// received ends the reading of a frame, which has led to err.
+func (s *stream) received(ctx context.Context, stop func() bool, f *transport.Frame, err error) error {
 	if err != nil {
 		err = s.in.fault(err)
 	}
 	if !stop() && err != nil && !errors.Is(err, io.EOF) {
 		err = ctx.Err()
 	}
-	if err != nil {
-		if !errors.Is(err, io.EOF) || s.closedSend.Load() {
-			s.count()
-		}
-		if kind := transport.KindOf(err); kind == transport.Protocol || kind == transport.Version {
-			s.Cancel(transport.CancelProtocol)
-		}
-		return nil, s.named(s.c.e.failure("receive", s.c.peer.ID, err))
+	if err == nil {
+		s.measure(f)
+		return nil
 	}
-	s.measure(f)
-	return f, nil
+	if !errors.Is(err, io.EOF) || s.closedSend.Load() {
+		s.count()
+	}
+	if kind := transport.KindOf(err); kind == transport.Protocol || kind == transport.Version {
+		s.Cancel(transport.CancelProtocol)
+	}
+	return s.named(s.c.e.failure("receive", s.c.peer.ID, err))
 }
 
 // named adds the peer to errors of the frame reader.
