@@ -197,7 +197,7 @@ func (a *Agent) graph(digest models.Digest) (*models.Graph, error) {
 
 // Handle serves one request; it is the network's transport.Handler.
 func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Stream) {
-	f, err := s.Receive(ctx)
+	f, err := s.Begin(ctx)
 	if err != nil {
 		if !errors.Is(err, io.EOF) {
 			a.log.Debug("request broken off", "peer", peer.ID, "err", err)
@@ -207,7 +207,7 @@ func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Str
 	a.HandleFrame(ctx, peer, s, f)
 }
 
-// HandleFrame is Handle for a stream whose first frame was read already. It
+// HandleFrame is Handle for a stream whose first frame was begun already. It
 // releases the frame.
 func (a *Agent) HandleFrame(ctx context.Context, peer transport.Peer, s transport.Stream, f *transport.Frame) {
 	defer f.Release()
@@ -265,6 +265,11 @@ var forClients = map[string]bool{kindInfer: true, kindPlan: true, kindAdopt: tru
 	kindOpen: true, kindSet: true, kindClose: true, kindStreams: true}
 
 func (a *Agent) serve(ctx context.Context, s transport.Stream, f *transport.Frame) (*transport.Frame, error) {
+	if f.Header.Kind != kindSegment {
+		if err := f.Wait(ctx); err != nil {
+			return nil, err
+		}
+	}
 	switch f.Header.Kind {
 	case kindPing:
 		return transport.NewFrame(transport.KindReply), nil

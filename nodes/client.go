@@ -102,7 +102,7 @@ func addInputs(f *transport.Frame, g *models.Graph, inputs map[string]tensor.Ten
 		if !ok {
 			return &Error{Op: "send inputs", Kind: Invalid, Err: fmt.Errorf("input %q is missing", g.Values[id].Name)}
 		}
-		if err := addValue(f, id, transport.Raw, t); err != nil {
+		if err := addValue(f, id, transport.Raw, t, f.Add); err != nil {
 			return err
 		}
 	}

@@ -205,10 +205,10 @@ func (c *Compute) Close() error {
 }
 
 // Run computes a segment. values must hold its inputs; a copy of each output
-// is added, so that it outlives the session's next run. decode and encode,
-// which may be nil, run before and after it in the same compute slot: all
-// domain work counts. Spent has these three phases.
-func (c *Compute) Run(ctx context.Context, l *Loaded, values Values, decode, encode func() error) (Spent, error) {
+// is added, so that it outlives the session's next run. decode, which may be nil, and
+// what comes after it run in the same compute slot: all domain work counts. Spent has
+// these phases: decoding, computing, and those after.
+func (c *Compute) Run(ctx context.Context, l *Loaded, values Values, decode func() error, after ...func() error) (Spent, error) {
 	start := time.Now()
 	n, err := c.take(ctx, l)
 	if err != nil {
@@ -216,7 +216,7 @@ func (c *Compute) Run(ctx context.Context, l *Loaded, values Values, decode, enc
 	}
 	defer l.give(n)
 	waited := time.Since(start)
-	s, err := c.pace.Do(ctx, decode, func() error { return n.compute(ctx, l.Segment, values) }, encode)
+	s, err := c.pace.Do(ctx, append([]func() error{decode, func() error { return n.compute(ctx, l.Segment, values) }}, after...)...)
 	s.Queue += waited
 	if n.runs++; err == nil && n.runs > firstRuns && c.ran != nil {
 		c.ran(l.key, s.Phases[1])

@@ -26,7 +26,8 @@ type job struct {
 	stream   scheduler.StreamID        // likewise
 	given    func(models.ValueID) bool // what arrives with the request
 	values   Values
-	decode   func() error // fills values with what is given; may be nil
+	decode   func() error  // fills values with what is given; may be nil
+	hidden   time.Duration // work of decoding while it arrived
 	// patience is how long the next host may take before it is given up; 0: as
 	// long as the deadline lets it. elsewhere names other steps that do the
 	// same when the next host fails; it may be nil, and may return nil.
@@ -90,30 +91,32 @@ func union(sets [][]models.OpID, n int) []models.OpID {
 // fails, this host, which still holds what it sent, does the rest itself. The
 // answers are the values of the graph's outputs that these steps make.
 func (a *Agent) execute(ctx context.Context, j *job) (Values, []HostReport, error) {
-	report := HostReport{Host: a.cfg.ID, Ops: len(j.rest[0])}
-	behind := j.behind
-	var next *transport.Frame
-	var encode func() error
-	if len(behind) > 0 {
-		encode = func() (err error) { next, err = j.frame(); return err }
+	report := HostReport{Host: a.cfg.ID, Ops: len(j.rest[0]), Hidden: j.hidden}
+	var out *outgoing
+	var after []func() error
+	if len(j.behind) > 0 {
+		out = &outgoing{a: a, j: j}
+		defer out.release()
+		after = []func() error{out.encode, func() error { return out.stream(ctx) }}
 	}
-	spent, err := a.runStep(ctx, j, encode)
+	spent, err := a.runStep(ctx, j, after...)
 	if err != nil {
+		out.abandon(err)
 		return nil, nil, a.failed("run segment", err)
 	}
-	report.Queue, report.Decode, report.Compute, report.Encode = spent.Queue, spent.Phases[0], spent.Phases[1], spent.Phases[2]
+	report.spend(spent)
 	reports := []HostReport{report}
 	answers := Values{}
-	if len(behind) > 0 {
-		defer next.Release()
-		remote, err := a.forward(ctx, j, next, behind, a.firstTry(ctx, j, behind), &reports[0])
+	if len(j.behind) > 0 {
+		remote, err := out.reply(ctx)
+		reports[0].add(out.report)
 		if err != nil {
-			remote, err = a.retry(ctx, j, next, behind, err, &reports[0])
+			remote, err = a.retry(ctx, j, out.frame, j.behind, err, &reports[0])
 		}
 		if err == nil {
 			reports = append(reports, remote.reports...)
 			answers = remote.answers
-		} else if err := a.finish(ctx, j, behind, err, &reports[0]); err != nil {
+		} else if err := a.finish(ctx, j, j.behind, err, &reports[0]); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -139,19 +142,20 @@ func (a *Agent) failed(op string, err error) error {
 	return &Error{Op: op, Node: a.cfg.ID, Kind: kind, Err: err}
 }
 
-func (a *Agent) runStep(ctx context.Context, j *job, encode func() error) (Spent, error) {
+func (a *Agent) runStep(ctx context.Context, j *job, after ...func() error) (Spent, error) {
 	if len(j.rest[0]) == 0 { // a relay
-		return a.cfg.Compute.Pace().Do(ctx, j.decode, nil, encode)
+		return a.cfg.Compute.Pace().Do(ctx, append([]func() error{j.decode, nil}, after...)...)
 	}
 	l, err := a.cfg.Compute.Load(ctx, j.g, j.rest[0])
 	if err != nil {
 		return Spent{}, err
 	}
 	defer a.cfg.Compute.Release(l)
-	return a.cfg.Compute.Run(ctx, l, j.values, j.decode, encode)
+	return a.cfg.Compute.Run(ctx, l, j.values, j.decode, after...)
 }
 
-// frame encodes what the ops behind need of this host's values.
+// frame has what the ops behind need of this host's values. Large tensors are
+// announced in it only: Fill encodes them.
 func (j *job) frame() (*transport.Frame, error) {
 	f := transport.NewFrame(kindSegment)
 	for _, id := range j.onward {
@@ -160,7 +164,7 @@ func (j *job) frame() (*transport.Frame, error) {
 			f.Release()
 			return nil, &Error{Op: "send tensors", Kind: Policy, Err: fmt.Errorf("value %q is raw input, which the policy raw-stays-on-device keeps on this host", v.Name)}
 		}
-		if err := addValue(f, id, j.steps[0].Send[id], j.values[id]); err != nil {
+		if err := addValue(f, id, j.steps[0].Send[id], j.values[id], f.AddStreamed); err != nil {
 			f.Release()
 			return nil, err
 		}
@@ -168,11 +172,12 @@ func (j *job) frame() (*transport.Frame, error) {
 	return f, nil
 }
 
-func addValue(f *transport.Frame, id models.ValueID, codec transport.Codec, t tensor.Tensor) error {
+func addValue(f *transport.Frame, id models.ValueID, codec transport.Codec, t tensor.Tensor,
+	add func(string, transport.Codec, tensor.Tensor) error) error {
 	if codec == "" {
 		codec = transport.Raw
 	}
-	err := f.Add(wireName(id), codec, t)
+	err := add(wireName(id), codec, t)
 	if transport.KindOf(err) == transport.Unsupported { // a number that fp16 cannot hold
 		return f.Add(wireName(id), transport.Raw, t)
 	}
@@ -248,10 +253,10 @@ func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behi
 		return remote{}, err
 	}
 	var rep segmentReply
-	report.Sent = next.Payload()
 	next.Header.Epoch = j.epoch
 	reply, err := call(ctx, conn, request{kind: kindSegment, frame: next,
 		control: segmentRequest{Model: j.g.Digest, Steps: j.steps[1:], RawStays: j.rawStays, Holder: j.holder, Stream: j.stream}}, &rep)
+	report.Sent = next.Payload()
 	if err != nil {
 		return remote{}, err
 	}
@@ -357,7 +362,7 @@ func (a *Agent) finish(ctx context.Context, j *job, behind []models.OpID, cause 
 		return a.failed("finish locally", err)
 	}
 	defer a.cfg.Compute.Release(l)
-	spent, err := a.cfg.Compute.Run(ctx, l, j.values, nil, nil)
+	spent, err := a.cfg.Compute.Run(ctx, l, j.values, nil)
 	if err != nil {
 		return a.failed("finish locally", err)
 	}
@@ -402,6 +407,12 @@ func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transpor
 	if err != nil {
 		return nil, err
 	}
+	if j.hidden, err = a.decodeArriving(ctx, f); err != nil {
+		return nil, err
+	}
+	if whole := f.Arrival.Last; f.Streams() && whole.After(came) {
+		came = whole
+	}
 	j.came, j.epoch, j.holder, j.stream = came, f.Header.GetEpoch(), r.Holder, r.Stream
 	j.decode = func() error {
 		for id, i := range arrived {
@@ -430,7 +441,7 @@ func (a *Agent) answerFrame(ctx context.Context, j *job, answers Values, reports
 		}
 		for _, id := range j.g.Outputs {
 			if t, ok := answers[id]; ok {
-				if err := addValue(reply, id, j.steps[0].Back[id], t); err != nil {
+				if err := addValue(reply, id, j.steps[0].Back[id], t, reply.Add); err != nil {
 					return err
 				}
 			}

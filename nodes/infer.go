@@ -326,7 +326,7 @@ func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.
 		return nil, err
 	}
 	for _, id := range g.Outputs {
-		if err := addValue(reply, id, transport.Raw, answers[id]); err != nil {
+		if err := addValue(reply, id, transport.Raw, answers[id], reply.Add); err != nil {
 			reply.Release()
 			return nil, err
 		}

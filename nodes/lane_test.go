@@ -37,7 +37,7 @@ func newLanes(t *testing.T, slots int, budget tensor.Bytes) *lanes {
 
 func (l *lanes) run(ctx context.Context) error {
 	x := make([]float32, width)
-	_, err := l.compute.Run(ctx, l.loaded, nodes.Values{l.input: tensor.FromFloat32(x, 1, width)}, nil, nil)
+	_, err := l.compute.Run(ctx, l.loaded, nodes.Values{l.input: tensor.FromFloat32(x, 1, width)}, nil)
 	return err
 }
 

@@ -105,6 +105,9 @@ type HostReport struct {
 	Other time.Duration `json:"other"`
 	// Next is the time from sending to the next host until its reply was here.
 	Next time.Duration `json:"next,omitempty"`
+	// Hidden is work of encoding and decoding beside that: while tensors in pieces
+	// were on the way, and so part of Next, here or at the host before.
+	Hidden time.Duration `json:"hidden,omitempty"`
 	// Sent and Received are the encoded tensor bytes exchanged with the next host.
 	Sent     tensor.Bytes `json:"sent,omitempty"`
 	Received tensor.Bytes `json:"received,omitempty"`
@@ -119,6 +122,21 @@ type HostReport struct {
 // rest sets Other of a request that came at the given time.
 func (h *HostReport) rest(came time.Time) {
 	h.Other = max(0, time.Since(came)-h.Queue-h.Decode-h.Compute-h.Encode-h.Next)
+}
+
+// spend takes in the phases of a step: decoding, computing, encoding what is sent
+// first and, while that is on the way, the rest.
+func (h *HostReport) spend(s Spent) {
+	h.Queue, h.Decode, h.Compute = s.Queue, s.Phases[0], s.Phases[1]
+	if len(s.Phases) > 2 {
+		h.Encode, h.Hidden = s.Phases[2], h.Hidden+s.Phases[3]
+	}
+}
+
+// add takes in what forwarding has taken.
+func (h *HostReport) add(o HostReport) {
+	h.Queue, h.Decode = h.Queue+o.Queue, h.Decode+o.Decode
+	h.Next, h.Sent, h.Received = o.Next, o.Sent, o.Received
 }
 
 type segmentReply struct {

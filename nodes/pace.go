@@ -2,6 +2,7 @@ package nodes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"time"
@@ -52,10 +53,14 @@ func (s Spent) Work() time.Duration {
 	return sum
 }
 
+// errAgain is what a phase returns that is to be called again when the work so far
+// would have been done at this pace: what it has made by then can be of use.
+var errAgain = errors.New("call the phase again")
+
 // Do runs the phases of one piece of work, one after the other, in one compute
 // slot, and holds it until the work would have been done at this pace. A nil
-// phase takes no time. Do returns the first error, or ctx's if no slot came
-// free in time.
+// phase takes no time, one that returns errAgain is called again. Do returns the
+// first error, or ctx's if no slot came free in time.
 func (p *Pace) Do(ctx context.Context, phases ...func() error) (Spent, error) {
 	s := Spent{Phases: make([]time.Duration, len(phases))}
 	start := time.Now()
@@ -68,18 +73,28 @@ func (p *Pace) Do(ctx context.Context, phases ...func() error) (Spent, error) {
 	begin := time.Now()
 	s.Queue = begin.Sub(start)
 	var extra time.Duration
-	for i, work := range phases {
-		if work == nil {
+	for i := 0; i < len(phases); {
+		if phases[i] == nil {
+			i++
 			continue
 		}
 		before := time.Now()
-		cpu, err := cpuTime(work)
-		if err != nil {
+		cpu, err := cpuTime(phases[i])
+		again := errors.Is(err, errAgain)
+		if err != nil && !again {
 			return s, err
 		}
 		more := time.Duration(float64(cpu) * (p.factor - 1))
-		s.Phases[i] = time.Since(before) + more
+		s.Phases[i] += time.Since(before) + more
 		extra += more
+		if !again {
+			i++
+			continue
+		}
+		if err := p.stretch(ctx, extra); err != nil {
+			return s, err
+		}
+		extra = 0
 	}
 	return s, p.stretch(ctx, extra)
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -78,12 +79,30 @@ func (p *pieces) at(i int) (one piece, waited bool, err error) {
 	return piece{}, waited, p.fault()
 }
 
+// until waits for something to be so, which p.mu guards, or for the end of ctx. p.mu is
+// held.
+func (p *pieces) until(ctx context.Context, so func() bool) error {
+	stop := context.AfterFunc(ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.more.Broadcast()
+	})
+	defer stop()
+	for !so() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p.more.Wait()
+	}
+	return nil
+}
+
 // wait returns when all pieces are there, or with why they are not.
-func (p *pieces) wait() error {
+func (p *pieces) wait(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !p.done {
-		p.more.Wait()
+	if err := p.until(ctx, func() bool { return p.done }); err != nil {
+		return err
 	}
 	if len(p.have) < p.total || p.err != nil {
 		return p.fault()
@@ -241,16 +260,16 @@ func (c Codec) pieceShape(part, whole tensor.Tensor) tensor.Shape {
 }
 
 // WaitPiece returns when a piece that Decode has not seen is there, or all are;
-// more is false then. The error is why not all came.
-func (f *Frame) WaitPiece() (more bool, err error) {
+// more is false then. The error is why not all came, or ctx's.
+func (f *Frame) WaitPiece(ctx context.Context) (more bool, err error) {
 	p := f.pieces
 	if p == nil {
 		return false, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.used == len(p.have) && !p.done {
-		p.more.Wait()
+	if err := p.until(ctx, func() bool { return p.done || p.used < len(p.have) }); err != nil {
+		return false, err
 	}
 	if p.done && (p.err != nil || len(p.have) < p.total) {
 		return false, p.fault()
@@ -259,12 +278,12 @@ func (f *Frame) WaitPiece() (more bool, err error) {
 }
 
 // Wait returns when all of the frame is there; for one that came whole that is at once.
-// The error is why the rest did not come.
-func (f *Frame) Wait() error {
+// The error is why the rest did not come, or ctx's.
+func (f *Frame) Wait(ctx context.Context) error {
 	if f.pieces == nil {
 		return nil
 	}
-	return f.pieces.wait()
+	return f.pieces.wait(ctx)
 }
 
 // Decode decodes the pieces that are there. The error is an *Error of kind Protocol.
@@ -306,7 +325,7 @@ func (f *Frame) decode(one piece) error {
 
 // streamed is Tensor of one that came in pieces.
 func (f *Frame) streamed(i int, t tensor.Tensor) (tensor.Tensor, error) {
-	err := f.Wait()
+	err := f.Wait(context.Background()) // its reader ends with its stream
 	if err == nil {
 		err = f.Decode()
 	}

@@ -186,7 +186,7 @@ func through(t *testing.T, n int, encode, send, decode time.Duration) (time.Dura
 	}
 	go func() { in.Done(r.Rest(in)) }()
 	for more := true; more; {
-		if more, err = in.WaitPiece(); err != nil {
+		if more, err = in.WaitPiece(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		before := in.pieces.used
@@ -342,7 +342,7 @@ func FuzzPieces(f *testing.F) {
 			go func() { got.Done(r.Rest(got)); close(read) }()
 			defer func() { <-read }()
 			for more := true; more; {
-				if more, err = got.WaitPiece(); err != nil {
+				if more, err = got.WaitPiece(t.Context()); err != nil {
 					return
 				}
 				if got.Decode() != nil {

@@ -33,7 +33,7 @@ type router struct {
 
 // handle serves a stream; it is the endpoint's transport.Handler.
 func (r *router) handle(ctx context.Context, peer transport.Peer, s transport.Stream) {
-	f, err := s.Receive(ctx)
+	f, err := s.Begin(ctx)
 	if err != nil {
 		return // broken off before it began
 	}

@@ -72,7 +72,7 @@ func (s *stream) Receive(ctx context.Context) (*transport.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Wait(); err != nil {
+	if err := f.Wait(context.WithoutCancel(ctx)); err != nil { // ctx cancels the stream, which ends it
 		f.Release()
 		return nil, err
 	}
