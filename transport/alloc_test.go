@@ -5,7 +5,9 @@
 package transport
 
 import (
+	"bytes"
 	"math"
+	"runtime/debug"
 	"testing"
 
 	"github.com/cleaveml/cleave/models/tensor"
@@ -34,5 +36,39 @@ func TestCompressionSteadyState(t *testing.T) {
 		if allocs > 1 { // sync.Pool may be emptied by a collection
 			t.Errorf("%s: %g allocations", c, allocs)
 		}
+	}
+}
+
+// TestFramesSteadyState: to make, write and read frames that are recycled allocates
+// nothing.
+func TestFramesSteadyState(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	x := tensor.FromBytes(make([]byte, 4<<10))
+	control := []byte(`{"model":"sha256:00"}`)
+	var link bytes.Buffer
+	w, r := NewWriter(&link, Limits{}), NewReader(&link, Limits{}, nil)
+	allocs := testing.AllocsPerRun(100, func() {
+		f := NewFrame("segment")
+		f.Header.RequestId, f.Header.Control = 1<<60, control
+		f.Sender().WindowBytes = 1 << 20
+		f.Transfer().Bytes = 1 << 20
+		if err := f.Add("12", Raw, x); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		f.Recycle()
+		got, err := r.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := got.Tensor(0); err != nil {
+			t.Fatal(err)
+		}
+		got.Recycle()
+	})
+	if allocs > 0 {
+		t.Errorf("%g allocations per frame", allocs)
 	}
 }

@@ -25,6 +25,7 @@ type Frame struct {
 	Arrival Arrival
 
 	parts []part
+	own   *memory // nil: not from the pool, or recycled
 
 	pieces *pieces // of tensors that travel in pieces; nil: there are none
 	todo   []piece // that Fill has to encode
@@ -59,7 +60,11 @@ type Arrival struct {
 }
 
 // NewFrame returns an empty frame of this kind.
-func NewFrame(kind string) *Frame { return &Frame{Header: &wire.Header{Kind: kind}} }
+func NewFrame(kind string) *Frame {
+	f := emptyFrame()
+	f.Header.Kind = kind
+	return f
+}
 
 // Add encodes a tensor and appends it. With Raw the frame aliases t.Data, which
 // must not change until the frame is released; other codecs copy. The error is
@@ -94,10 +99,9 @@ func (f *Frame) AddEncoded(value string, c Codec, t tensor.Tensor, encoded []byt
 }
 
 func (f *Frame) append(value string, c Codec, t tensor.Tensor, p part) {
-	f.Header.Tensors = append(f.Header.Tensors, &wire.Tensor{
-		Value: value, Dtype: uint32(t.DType), Shape: t.Shape, Codec: string(c),
-		EncodedLength: uint64(len(p.encoded)), RawLength: uint64(t.Shape.Bytes(t.DType)),
-	})
+	h := f.describe()
+	h.Value, h.Dtype, h.Shape, h.Codec = value, uint32(t.DType), f.shape(t.Shape), string(c)
+	h.EncodedLength, h.RawLength = uint64(len(p.encoded)), uint64(t.Shape.Bytes(t.DType))
 	f.parts = append(f.parts, p)
 }
 
@@ -146,7 +150,7 @@ func (f *Frame) Tensor(i int) (tensor.Tensor, error) {
 }
 
 // Release gives the frame's memory back. Tensors of the frame are invalid
-// afterwards; the header stays. Releasing twice does nothing.
+// afterwards; the header stays. Releasing twice does nothing. See Recycle for more.
 func (f *Frame) Release() {
 	if f.pieces != nil && !f.pieces.release() {
 		return // Done does it
@@ -157,6 +161,9 @@ func (f *Frame) Release() {
 		f.parts[i].owned.free()
 		f.parts[i].decoded.free()
 		f.parts[i] = part{}
+	}
+	if f.own != nil && f.parts != nil {
+		f.own.parts = f.parts[:0]
 	}
 	f.parts = nil
 }

@@ -101,12 +101,13 @@ func (r *Reader) begin() (*Frame, error) {
 	if size > r.l.Header {
 		return nil, protocolError("receive", "header of %d bytes exceeds the limit of %d", size, r.l.Header)
 	}
-	f := &Frame{}
+	f := emptyFrame()
 	if err := r.header(f, int(size)); err != nil {
+		f.Recycle()
 		return nil, err
 	}
 	f.announce()
-	f.parts = make([]part, len(f.Header.Tensors))
+	f.parts = append(f.parts, make([]part, len(f.Header.Tensors))...)
 	return f, nil
 }
 
@@ -116,9 +117,11 @@ func (r *Reader) header(f *Frame, size int) error {
 		return err
 	}
 	defer room.free()
-	f.Header = &wire.Header{}
-	if err := proto.Unmarshal(room.b, f.Header); err != nil {
-		return protocolError("receive", "header: %w", err)
+	if !f.parse(room.b) {
+		*f = Frame{Header: &wire.Header{}}
+		if err := proto.Unmarshal(room.b, f.Header); err != nil {
+			return protocolError("receive", "header: %w", err)
+		}
 	}
 	payload, err := r.l.check(f.Header)
 	if err != nil {

@@ -35,7 +35,7 @@ func frames(n int) (Row, error) {
 	}{
 		{&row.Build, func() error {
 			f, err := build()
-			f.Release()
+			f.Recycle()
 			return err
 		}},
 		{&row.Write, func() error {
@@ -46,9 +46,7 @@ func frames(n int) (Row, error) {
 		{&row.Read, func() error {
 			in.Reset(one)
 			f, err := r.Read()
-			if err == nil {
-				f.Release()
-			}
+			f.Recycle()
 			return err
 		}},
 	} {
