@@ -122,11 +122,18 @@ func (c *conn) handle(s *stream) {
 		}
 	})()
 	defer s.finish()
-	f, err := s.Receive(ctx)
-	if err != nil {
+	s.refused = func(err error) {
 		if transport.KindOf(err) == transport.Protocol || s.in.late.Load() {
 			c.e.cfg.Observe(transport.StreamRefused{Peer: c.peer, Err: err})
 		}
+	}
+	f, err := s.Begin(ctx)
+	if err != nil {
+		s.refused(err)
+		return
+	}
+	if strings.HasPrefix(f.Header.Kind, "transport.") && f.Wait(ctx) != nil {
+		f.Release()
 		return
 	}
 	switch {

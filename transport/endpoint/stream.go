@@ -19,7 +19,8 @@ type stream struct {
 	in      *source
 	w       *transport.Writer
 	r       *transport.Reader
-	pending *transport.Frame // received already, not yet asked for
+	pending *transport.Frame // begun already, not yet asked for
+	refused func(error)      // hears why a frame that has begun did not come; nil: nobody
 	probing bool             // frames are not fed into the estimates
 
 	closedSend atomic.Bool
@@ -94,8 +95,11 @@ func (s *stream) Begin(ctx context.Context) (*transport.Frame, error) {
 	f, err := s.r.Begin()
 	if err == nil && f.Streams() {
 		go func() {
-			err := s.r.Rest(f)
-			f.Done(s.received(ctx, stop, f, err))
+			err := s.received(ctx, stop, f, s.r.Rest(f))
+			if err != nil && s.refused != nil {
+				s.refused(err)
+			}
+			f.Done(err)
 		}()
 		return f, nil
 	}
