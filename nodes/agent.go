@@ -54,6 +54,8 @@ type Config struct {
 	Budget time.Duration
 	// Drift says when live timings correct a profile.
 	Drift Drift
+	// Tracer ties requests to the traces of who sends them; nil: nothing does.
+	Tracer Tracer
 	// Log receives what an operator wants to read; nil: nothing.
 	Log *slog.Logger
 }
@@ -221,13 +223,15 @@ func (a *Agent) HandleFrame(ctx context.Context, peer transport.Peer, s transpor
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(ms*float64(time.Millisecond)))
 		defer cancel()
 	}
+	ctx = a.traced(ctx, f.Header.GetTraceparent())
+	came := time.Now()
 	reply, err := a.serveSafely(ctx, peer, s, f)
 	if err != nil {
 		level := slog.LevelWarn
 		if errors.Is(ctx.Err(), context.Canceled) { // whoever asked is gone or has changed its mind
 			level = slog.LevelDebug
 		}
-		a.log.Log(ctx, level, "request refused", "peer", peer.ID, "kind", f.Header.Kind, "err", err)
+		a.logOf(ctx).Log(ctx, level, "request refused", "peer", peer.ID, "kind", f.Header.Kind, "err", err)
 		reply = transport.NewFrame(transport.KindError)
 		reply.Header.Error = wireError(a.cfg.ID, err)
 		// The deadline that ended the request must not keep its refusal back.
@@ -242,6 +246,9 @@ func (a *Agent) HandleFrame(ctx context.Context, peer transport.Peer, s transpor
 		return
 	}
 	_ = s.CloseSend() // the reply is out; the peer may be gone already
+	if err == nil && a.log.Enabled(ctx, slog.LevelDebug) {
+		a.logOf(ctx).Debug("request answered", "peer", peer.ID, "kind", f.Header.Kind, "request", f.Header.GetRequestId(), "took", time.Since(came))
+	}
 }
 
 // serveSafely turns a panic into a refusal: whatever a peer sends, the agent

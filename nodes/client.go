@@ -13,11 +13,21 @@ import (
 
 // Client speaks to one agent. It is safe for concurrent use.
 type Client struct {
-	conn transport.Conn
+	conn   transport.Conn
+	tracer Tracer // nil: none
 }
 
 // NewClient uses a connection, which stays the caller's to close.
-func NewClient(conn transport.Conn) *Client { return &Client{conn} }
+func NewClient(conn transport.Conn) *Client { return &Client{conn: conn} }
+
+// Traced returns a client that sends requests as part of the trace that their context
+// is of.
+func (c *Client) Traced(t Tracer) *Client { return &Client{c.conn, t} }
+
+// call is the function of this name, for this client.
+func (c *Client) call(ctx context.Context, r request, reply any) (*transport.Frame, error) {
+	return call(withTracer(ctx, c.tracer), c.conn, r, reply)
+}
 
 // Progress tells how far a measurement is.
 type Progress = progress
@@ -25,7 +35,7 @@ type Progress = progress
 // Status asks who the agent is and what it has.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	var st Status
-	reply, err := call(ctx, c.conn, request{kind: kindStatus}, &st)
+	reply, err := c.call(ctx, request{kind: kindStatus}, &st)
 	if err != nil {
 		return st, err
 	}
@@ -36,7 +46,7 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 // StatusOf asks for another host through the agent.
 func (c *Client) StatusOf(ctx context.Context, host partition.HostID) (Status, error) {
 	var st Status
-	reply, err := call(ctx, c.conn, request{kind: kindStatus, control: statusRequest{Of: host}}, &st)
+	reply, err := c.call(ctx, request{kind: kindStatus, control: statusRequest{Of: host}}, &st)
 	if err != nil {
 		return st, err
 	}
@@ -54,7 +64,7 @@ func (c *Client) Plan(ctx context.Context, g *models.Graph, r PlanRequest, input
 	if err := addInputs(f, g, inputs); err != nil {
 		return plan, err
 	}
-	reply, err := call(ctx, c.conn, request{kind: kindPlan, control: r, frame: f, onProgress: report}, &plan)
+	reply, err := c.call(ctx, request{kind: kindPlan, control: r, frame: f, onProgress: report}, &plan)
 	if err != nil {
 		return plan, err
 	}
@@ -66,7 +76,7 @@ func (c *Client) Plan(ctx context.Context, g *models.Graph, r PlanRequest, input
 // Adopt makes a plan ready and returns its epoch.
 func (c *Client) Adopt(ctx context.Context, r AdoptRequest) (uint64, error) {
 	var a AdoptReply
-	reply, err := call(ctx, c.conn, request{kind: kindAdopt, control: r}, &a)
+	reply, err := c.call(ctx, request{kind: kindAdopt, control: r}, &a)
 	if err != nil {
 		return 0, err
 	}
@@ -87,7 +97,7 @@ func (c *Client) infer(ctx context.Context, g *models.Graph, r inferRequest, inp
 	if err := addInputs(f, g, inputs); err != nil {
 		return nil, report, err
 	}
-	reply, err := call(ctx, c.conn, request{kind: kindInfer, control: r, frame: f}, &report)
+	reply, err := c.call(ctx, request{kind: kindInfer, control: r, frame: f}, &report)
 	if err != nil {
 		return nil, report, err
 	}
@@ -119,7 +129,7 @@ func (c *Client) Open(ctx context.Context, g *models.Graph, r OpenRequest, input
 	if err := addInputs(f, g, inputs); err != nil {
 		return st, err
 	}
-	reply, err := call(ctx, c.conn, request{kind: kindOpen, control: r, frame: f, onProgress: report}, &st)
+	reply, err := c.call(ctx, request{kind: kindOpen, control: r, frame: f, onProgress: report}, &st)
 	if err != nil {
 		return st, err
 	}
@@ -142,7 +152,7 @@ func (c *Client) SendTo(ctx context.Context, g *models.Graph, origin partition.H
 // Set changes settings of a stream; any agent passes it on to the origin.
 func (c *Client) Set(ctx context.Context, r SetRequest) (StreamState, error) {
 	var st StreamState
-	reply, err := call(ctx, c.conn, request{kind: kindSet, control: r}, &st)
+	reply, err := c.call(ctx, request{kind: kindSet, control: r}, &st)
 	if err != nil {
 		return st, err
 	}
@@ -153,7 +163,7 @@ func (c *Client) Set(ctx context.Context, r SetRequest) (StreamState, error) {
 // CloseStream ends a stream; any agent passes it on to the origin.
 func (c *Client) CloseStream(ctx context.Context, r CloseRequest) (StreamState, error) {
 	var st StreamState
-	reply, err := call(ctx, c.conn, request{kind: kindClose, control: r}, &st)
+	reply, err := c.call(ctx, request{kind: kindClose, control: r}, &st)
 	if err != nil {
 		return st, err
 	}
@@ -164,7 +174,7 @@ func (c *Client) CloseStream(ctx context.Context, r CloseRequest) (StreamState, 
 // Streams describes the streams of an origin, "": of the agent that is asked.
 func (c *Client) Streams(ctx context.Context, origin partition.HostID) ([]StreamState, error) {
 	var out []StreamState
-	reply, err := call(ctx, c.conn, request{kind: kindStreams, control: streamsRequest{Origin: origin}}, &out)
+	reply, err := c.call(ctx, request{kind: kindStreams, control: streamsRequest{Origin: origin}}, &out)
 	if err != nil {
 		return nil, err
 	}

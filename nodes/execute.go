@@ -457,6 +457,7 @@ func (a *Agent) answerFrame(ctx context.Context, j *job, answers Values, reports
 	reports[0].Queue += spent.Queue
 	reports[0].Encode += spent.Work()
 	reports[0].rest(j.came)
+	reply.Header.Timings = reports[0].timings()
 	reply.Header.Control, err = json.Marshal(segmentReply{Hosts: reports})
 	return reply, err
 }

@@ -240,6 +240,8 @@ type inferRequest struct {
 // InferReport tells how a request was answered.
 type InferReport struct {
 	Epoch uint64 `json:"epoch"`
+	// Trace is the id of the sender's trace, 32 hexadecimal digits; empty: of none.
+	Trace string `json:"trace,omitempty"`
 	// Stream, Plan and Predicted are of requests of a stream.
 	Stream    scheduler.StreamID `json:"stream,omitempty"`
 	Plan      string             `json:"plan,omitempty"`
@@ -262,6 +264,7 @@ func (a *Agent) Infer(ctx context.Context, epoch uint64, input Values) (Values, 
 	if !ok {
 		return nil, InferReport{}, &Error{Op: "infer", Node: a.cfg.ID, Kind: NotFound, Err: fmt.Errorf("no plan has epoch %d; adopt one first", epoch)}
 	}
+	ctx = withTracer(ctx, a.cfg.Tracer)
 	if _, has := ctx.Deadline(); !has {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, a.cfg.Budget)
@@ -280,7 +283,7 @@ func (a *Agent) Infer(ctx context.Context, epoch uint64, input Values) (Values, 
 	if err != nil {
 		return nil, InferReport{}, err
 	}
-	report := InferReport{Epoch: epoch, Elapsed: time.Since(start), Hosts: reports}
+	report := InferReport{Epoch: epoch, Trace: traceOf(ctx), Elapsed: time.Since(start), Hosts: reports}
 	a.steering.step(a.learned(report)...) // streams use the same links
 	return answers, report, nil
 }
@@ -325,6 +328,7 @@ func (a *Agent) serveInfer(ctx context.Context, f *transport.Frame) (*transport.
 	if err != nil {
 		return nil, err
 	}
+	reply.Header.Timings = report.Hosts[0].timings()
 	for _, id := range g.Outputs {
 		if err := addValue(reply, id, transport.Raw, answers[id], reply.Add); err != nil {
 			reply.Release()

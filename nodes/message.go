@@ -15,6 +15,7 @@ import (
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/scheduler"
 	"github.com/cleaveml/cleave/transport"
+	"github.com/cleaveml/cleave/transport/wire"
 )
 
 // The kinds of request that an agent serves.
@@ -131,6 +132,12 @@ func (h *HostReport) spend(s Spent) {
 	if len(s.Phases) > 2 {
 		h.Encode, h.Hidden = s.Phases[2], h.Hidden+s.Phases[3]
 	}
+}
+
+// timings are what the header of a reply tells of this host, which has been this long
+// about each. What was done while tensors were on the way, Hidden, is not in them.
+func (h *HostReport) timings() *wire.Timings {
+	return &wire.Timings{QueueNs: uint64(h.Queue), DecodeNs: uint64(h.Decode), ComputeNs: uint64(h.Compute), EncodeNs: uint64(h.Encode)}
 }
 
 // add takes in what forwarding has taken.
@@ -261,6 +268,7 @@ func (r request) build(ctx context.Context) (*transport.Frame, error) {
 	if f.Header.RequestId = r.id; r.id == 0 {
 		f.Header.RequestId = rand.Uint64()
 	}
+	f.Header.Traceparent = traceparentOf(ctx)
 	if r.control != nil {
 		data, err := json.Marshal(r.control)
 		if err != nil {

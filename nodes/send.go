@@ -16,6 +16,7 @@ import (
 // or Failed.
 func (a *Agent) Send(ctx context.Context, id scheduler.StreamID, input Values) (Values, InferReport, error) {
 	start := time.Now()
+	ctx = withTracer(ctx, a.cfg.Tracer)
 	if _, has := ctx.Deadline(); !has {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, a.cfg.Budget)
@@ -25,7 +26,7 @@ func (a *Agent) Send(ctx context.Context, id scheduler.StreamID, input Values) (
 	if err != nil {
 		return nil, InferReport{}, err
 	}
-	report := InferReport{Stream: id, Epoch: uint64(b.choice.Epoch), Plan: b.r.plan.String(), Predicted: b.choice.Predicted}
+	report := InferReport{Stream: id, Trace: traceOf(ctx), Epoch: uint64(b.choice.Epoch), Plan: b.r.plan.String(), Predicted: b.choice.Predicted}
 	answers, reports, err := a.runBy(ctx, b, start, input)
 	report.Elapsed, report.Hosts = time.Since(start), reports
 	a.steering.end(b.st, b.r, b.choice, report, err)

@@ -21,6 +21,7 @@ import (
 	"github.com/cleaveml/cleave/nodes/goop"
 	"github.com/cleaveml/cleave/nodes/ort"
 	"github.com/cleaveml/cleave/nodes/settings"
+	"github.com/cleaveml/cleave/nodes/telemetry"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/identity"
@@ -241,6 +242,7 @@ func newNode(rt *ort.Runtime, log *slog.Logger, f agentFlags, file cluster.File,
 		Runtime:  "ONNX Runtime " + rt.Version(),
 		RawStays: file.Policy.RawStaysOnDevice && host.Tier == partition.Device,
 		Memory:   memory,
+		Tracer:   telemetry.W3C{},
 		Log:      log,
 	})
 }

@@ -11,7 +11,9 @@ import (
 
 	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/nodes/cluster"
+	"github.com/cleaveml/cleave/nodes/telemetry"
 	"github.com/cleaveml/cleave/partition"
+	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/identity"
 	"github.com/cleaveml/cleave/transport/quic"
 )
@@ -145,7 +147,12 @@ func (c *contacts) origin(ctx context.Context, name string) (cluster.Host, *node
 	if err != nil {
 		return host, nil, fmt.Errorf("agent %s: %w; see: cleave cluster status", host.Name, err)
 	}
-	return host, nodes.NewClient(conn), nil
+	return host, newClient(conn), nil
+}
+
+// newClient sends what it is asked to as part of the context's trace.
+func newClient(conn transport.Conn) *nodes.Client {
+	return nodes.NewClient(conn).Traced(telemetry.W3C{})
 }
 
 // greet connects to the agent at the known address; name, if given, must be its.
@@ -162,7 +169,7 @@ func (c *contacts) greet(ctx context.Context, name string) (cluster.Host, *nodes
 	if err != nil {
 		return host, nil, err
 	}
-	client := nodes.NewClient(conn)
+	client := newClient(conn)
 	st, err := client.Status(ctx)
 	for _, h := range st.Hosts {
 		if h.ID == peer.ID {

@@ -36,6 +36,7 @@ type runFlags struct {
 	json     bool
 
 	objective objectiveFlags
+	trace     traceFlags
 }
 
 // strategies that `run` can be told to follow.
@@ -52,11 +53,13 @@ tensor's very bytes. A model of several inputs takes --input NAME=FILE for each.
 With --stream the requests belong to a stream of that name, which the agent opens
 if need be: it measures once and from then on moves the cut while requests flow
 (cleave stream show NAME). A stream that is open at another host gets the requests
-from whichever agent is asked.`,
+from whichever agent is asked. With --traceparent, or TRACEPARENT in the environment,
+they are of that trace on every host: logs and --json name it.`,
 		Example: `  cleave run mobilenet_v2 --input cat.jpg
   cleave run mobilenet_v2 --input cat.jpg --stream camera --n 1000 --at 127.0.0.1:7433
   cleave run mobilenet_v2 --input cat.jpg --stream camera --origin cam --at edge:7433
   cleave run face.onnx --input people.jpg --draw boxes.png
+  cleave run mlp --input row.npy --traceparent 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
   cleave run mlp --input row.npy --n 100 --strategy cloud-only --json`,
 		Args: exactArgs(1, "one argument, the model"),
 		RunE: func(c *cobra.Command, args []string) error { return runRun(c, f, args[0]) },
@@ -72,6 +75,7 @@ from whichever agent is asked.`,
 	f.objective.register(c, ", if this command opens the stream")
 	c.Flags().DurationVar(&f.budget, "budget", 10*time.Second, "deadline of one request")
 	c.Flags().StringVar(&f.draw, "draw", "", "write the picture with the boxes found to this PNG")
+	f.trace.register(c)
 	c.Flags().BoolVar(&f.json, "json", false, "print answer and times as JSON")
 	return c
 }
@@ -101,6 +105,10 @@ func runRun(c *cobra.Command, f runFlags, name string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
+	ctx, err := f.trace.context(c.Context())
+	if err != nil {
+		return err
+	}
 	s, err := f.find(name)
 	if err != nil {
 		return err
@@ -122,9 +130,9 @@ func runRun(c *cobra.Command, f runFlags, name string) error {
 	defer net.Close()
 	var r *runReport
 	if f.stream != "" {
-		r, err = runOnStream(c.Context(), net, f, s, files)
+		r, err = runOnStream(ctx, net, f, s, files)
 	} else {
-		r, err = runOnce(c.Context(), net, f, s, files)
+		r, err = runOnce(ctx, net, f, s, files)
 	}
 	if r == nil {
 		return err
@@ -227,6 +235,8 @@ type runReport struct {
 	Plan     partition.Plan   `json:"plan"`
 	Answer   any              `json:"answer"` // of the last request
 	Elapsed  []float64        `json:"elapsed_ms"`
+	// Trace is the id of the trace that the requests are of, if any.
+	Trace string `json:"trace,omitempty"`
 	// Hosts tells of the last request.
 	Hosts []hostSteps `json:"hosts"`
 	// Via is the agent that was asked where that is not the origin.
@@ -295,7 +305,7 @@ func (o *origin) repeat(ctx context.Context, f runFlags, s *subject, plan partit
 			return nil, err
 		}
 		r.Elapsed = append(r.Elapsed, ms(report.Elapsed))
-		r.Hosts, r.Via = stepsOf(report), nil
+		r.Hosts, r.Via, r.Trace = stepsOf(report), nil, report.Trace
 		if report.Via != nil {
 			r.Via = &passage{report.Via.Host, ms(report.Via.Extra)}
 		}
@@ -366,6 +376,9 @@ func (r *runReport) print(w io.Writer) {
 		if h.Fallback != "" {
 			fmt.Fprintf(w, "%s finished the rest itself: %s\n", h.Host, h.Fallback)
 		}
+	}
+	if r.Trace != "" {
+		fmt.Fprintf(w, "trace %s\n", r.Trace)
 	}
 	if len(r.Elapsed) == 1 {
 		fmt.Fprintf(w, "answered in %s ms\n", digits(r.Elapsed[0]))
