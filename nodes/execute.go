@@ -104,7 +104,7 @@ func (a *Agent) execute(ctx context.Context, j *job) (Values, []HostReport, erro
 		out.abandon(err)
 		return nil, nil, a.failed("run segment", err)
 	}
-	report.spend(spent)
+	report.spend(spent, out != nil && out.gone != nil)
 	reports := []HostReport{report}
 	answers := Values{}
 	if len(j.behind) > 0 {

@@ -29,7 +29,10 @@ const width = 64
 // preprocessing and b and c are the first learned layers.
 //
 //	Inc(x)=x+1   Dot(x)=2x with weights   Sum(x,y)=x+y
-func network() *onnx.ModelProto {
+func network() *onnx.ModelProto { return networkOf(width) }
+
+// networkOf is network with tensors of so many elements.
+func networkOf(width int64) *onnx.ModelProto {
 	node := func(name, kind string, in ...string) *onnx.NodeProto {
 		return &onnx.NodeProto{Name: proto.String(name), OpType: proto.String(kind), Input: in, Output: []string{name}}
 	}
@@ -75,7 +78,8 @@ func (fakeRuntime) Outputs(_ context.Context, model []byte, _ string) ([]models.
 	}
 	var out []models.ValueInfo
 	for _, o := range m.Graph.Output {
-		out = append(out, models.ValueInfo{Name: o.GetName(), DType: tensor.Float32, Shape: tensor.Shape{1, width}})
+		n := m.Graph.Input[0].GetType().GetTensorType().GetShape().GetDim()[1].GetDimValue()
+		out = append(out, models.ValueInfo{Name: o.GetName(), DType: tensor.Float32, Shape: tensor.Shape{1, n}})
 	}
 	return out, nil
 }
@@ -151,7 +155,7 @@ func (s *fakeSession) Run(ctx context.Context, inputs []tensor.Tensor) ([]tensor
 	}
 	var out []tensor.Tensor
 	for _, v := range s.st.Out {
-		out = append(out, tensor.FromFloat32(values[v.Name], 1, width))
+		out = append(out, tensor.FromFloat32(values[v.Name], 1, int64(len(values[v.Name]))))
 	}
 	return out, nil
 }
@@ -176,12 +180,17 @@ const probeMost = 4 << 20
 
 func newTrio(t *testing.T, configure func(*nodes.Config)) *trio {
 	t.Helper()
+	return newTrioOf(t, network(), configure)
+}
+
+func newTrioOf(t *testing.T, network *onnx.ModelProto, configure func(*nodes.Config)) *trio {
+	t.Helper()
 	dir := t.TempDir()
 	pki := filepath.Join(dir, "pki")
 	must(t, identity.CreateCA(pki))
 	store := models.NewStore(filepath.Join(dir, "models"))
 	g, err := store.Prepare(context.Background(), fakeRuntime{}, models.Recipe{
-		Name: "diamond", Fingerprint: "1", Open: func() (*models.File, error) { return &models.File{Proto: network()}, nil },
+		Name: "diamond", Fingerprint: "1", Open: func() (*models.File, error) { return &models.File{Proto: network}, nil },
 	}, nil)
 	must(t, err)
 	members := []partition.Host{{ID: "device", Tier: partition.Device}, {ID: "edge", Tier: partition.Edge}, {ID: "cloud", Tier: partition.Cloud}}

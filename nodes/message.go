@@ -127,10 +127,13 @@ func (h *HostReport) rest(came time.Time) {
 
 // spend takes in the phases of a step: decoding, computing, encoding what is sent
 // first and, while that is on the way, the rest.
-func (h *HostReport) spend(s Spent) {
+func (h *HostReport) spend(s Spent, streamed bool) {
 	h.Queue, h.Decode, h.Compute = s.Queue, s.Phases[0], s.Phases[1]
 	if len(s.Phases) > 2 {
-		h.Encode, h.Hidden = s.Phases[2], h.Hidden+s.Phases[3]
+		h.Encode = s.Phases[2]
+	}
+	if streamed {
+		h.Hidden += s.Phases[3]
 	}
 }
 
