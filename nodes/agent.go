@@ -391,6 +391,7 @@ type Status struct {
 	Runtime  string           `json:"runtime"`
 	Slowdown float64          `json:"slowdown"`
 	Models   []ModelStatus    `json:"models"`
+	Peers    []PeerStatus     `json:"peers"` // the other hosts
 }
 
 // ModelStatus is a model in a host's store.
@@ -403,7 +404,7 @@ type ModelStatus struct {
 }
 
 func (a *Agent) status() Status {
-	st := Status{ID: a.cfg.ID, Hosts: a.members(), CPU: a.cfg.CPU, Runtime: a.cfg.Runtime, Slowdown: a.cfg.Compute.Pace().Factor()}
+	st := Status{ID: a.cfg.ID, Hosts: a.members(), CPU: a.cfg.CPU, Runtime: a.cfg.Runtime, Slowdown: a.cfg.Compute.Pace().Factor(), Peers: a.peers()}
 	graphs, err := a.cfg.Store.List()
 	if err != nil {
 		a.log.Warn("part of the store is unreadable", "err", err)

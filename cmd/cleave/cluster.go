@@ -217,7 +217,8 @@ func newClusterStatus() *cobra.Command {
 		Use:   "status",
 		Short: "Ask every agent who it is and what it has",
 		Long: `Connect to every host of the cluster file, or with --agent to one, and show
-what its agent says. A host without an address is looked for on this machine.
+what its agent says: its models, and by which way it reaches each other host (QUIC,
+QUIC with repair of lost packets, or TLS where UDP is blocked). A host without an address is looked for on this machine.
 Exits 1 when an agent that has an address does not answer. With --at any one
 agent answers for the cluster that it sees, and for all streams in it.`,
 		Example: `  cleave cluster status
@@ -370,6 +371,7 @@ func printStatus(c *cobra.Command, rows []agentStatus) {
 		}
 	}
 	printModels(c, rows)
+	printLinks(c.OutOrStdout(), rows)
 }
 
 // printModels lists what the agents have in their stores, each model once.
