@@ -177,6 +177,10 @@ func push[T any](s []T, v T, most int) []T {
 	return s
 }
 
+// Measured reports whether there is a sample that is no lower bound. From then on lower
+// bounds of small transfers say nothing.
+func (e *Estimator) Measured() bool { return len(e.full) > 0 }
+
 // Estimate is what the samples say now.
 func (e *Estimator) Estimate(now time.Time) Estimate {
 	out := Estimate{Jitter: e.jitter, Loss: e.loss.share(), Steps: e.steps}

@@ -14,6 +14,30 @@ import (
 type losses struct {
 	mu      sync.Mutex
 	out, in counted
+
+	// What the peer was told last, and when.
+	told   counted
+	toldAt time.Time
+}
+
+const (
+	// smallFrame has too few bytes to tell anything of a link (transport.Tells).
+	smallFrame = 8 << 10
+	// tellEvery is how often small frames have the state of their sender.
+	tellEvery = 100 * time.Millisecond
+)
+
+// tells reports whether a frame is to have the state of its sender: one that measures
+// the link with that, and one now and then so that the peer knows of losses.
+func (c *conn) tells(s Stats, payload tensor.Bytes, streams bool, now time.Time) bool {
+	l := &c.losses
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if payload < smallFrame && !streams && s.Lost == l.told.lost && now.Sub(l.toldAt) < tellEvery {
+		return false
+	}
+	l.told, l.toldAt = counted{s.Sent, s.Lost}, now
+	return true
 }
 
 type counted struct{ sent, lost uint64 }

@@ -279,6 +279,13 @@ func (l *link) estimate(now time.Time) transport.Links {
 	return transport.Links{Out: l.out.Estimate(now), In: l.in.Estimate(now)}
 }
 
+// knowsIn reports whether transfers have measured the link from the peer.
+func (l *link) knowsIn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.in.Measured()
+}
+
 func (l *link) rtt(now time.Time, rtts ...time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -316,7 +316,8 @@ func (c *conn) answerProbe(ctx context.Context, s *stream, f *transport.Frame) {
 	}
 	defer context.AfterFunc(ctx, func() { s.Cancel(transport.CancelUnwanted) })()
 	reply := transport.NewFrame(transport.KindReply)
-	s.tell(&wire.Header{}) // the asking frame is too small to tell of
+	s.probing = true
+	s.tell(transport.NewFrame(transport.KindReply)) // the asking frame is too small to tell of
 	if !p.Down {
 		t, err := s.drain(p.Bytes, f.Header.Sender)
 		if err != nil {

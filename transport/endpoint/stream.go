@@ -27,7 +27,13 @@ type stream struct {
 	over       sync.Once // counts the stream out
 
 	mu      sync.Mutex
-	arrived *wire.Timings // of the newest frame, not yet told the peer
+	arrived *arrived // of the newest frame, not yet told the peer
+}
+
+// arrived is how a frame came.
+type arrived struct {
+	wait, took time.Duration
+	sample     transport.Sample
 }
 
 // Send implements transport.Stream.
@@ -36,10 +42,13 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 		s.Cancel(codeOf(ctx))
 		return s.c.e.failure("send", s.c.peer.ID, err)
 	}
-	stats := s.c.sampleRTT(time.Now())
+	now := time.Now()
+	stats := s.c.sampleRTT(now)
 	f.Header.ProtocolVersion = s.c.e.cfg.Version
-	f.Header.Sender = senderOf(stats)
-	s.tell(f.Header)
+	if f.Header.Sender = nil; s.probing || s.c.tells(stats, f.Payload(), f.Streams(), now) {
+		describe(f.Sender(), stats)
+	}
+	s.tell(f)
 	stop := context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })
 	_, err := s.w.Write(f)
 	if !stop() && err != nil {
@@ -48,23 +57,34 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 	return s.c.e.failure("send", s.c.peer.ID, err)
 }
 
-func senderOf(stats Stats) *wire.Sender {
-	return &wire.Sender{WindowBytes: uint64(stats.Window), MinRttNs: uint64(stats.MinRTT), LatestRttNs: uint64(stats.LatestRTT),
-		PacketsSent: stats.Sent, PacketsLost: stats.Lost}
+func describe(s *wire.Sender, stats Stats) {
+	s.WindowBytes, s.MinRttNs, s.LatestRttNs = uint64(stats.Window), uint64(stats.MinRTT), uint64(stats.LatestRTT)
+	s.PacketsSent, s.PacketsLost = stats.Sent, stats.Lost
 }
 
-// tell adds to a header how the newest frame from the peer arrived.
-func (s *stream) tell(h *wire.Header) {
+func senderOf(stats Stats) *wire.Sender {
+	s := &wire.Sender{}
+	describe(s, stats)
+	return s
+}
+
+// tell adds to a frame how the newest one from the peer arrived. What the peer would
+// learn nothing from it does not hear: small replies are shorter by a third.
+func (s *stream) tell(f *transport.Frame) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.arrived == nil {
+	a := s.arrived
+	if a == nil {
 		return
 	}
-	if h.Timings == nil {
-		h.Timings = &wire.Timings{}
-	}
-	h.Timings.FirstByteNs, h.Timings.Transfer = s.arrived.FirstByteNs, s.arrived.Transfer
 	s.arrived = nil
+	f.Timings().FirstByteNs = uint64(max(a.wait, 0))
+	if !s.probing && a.sample.LowerBound && a.sample.Bytes < smallFrame && s.c.link.knowsIn() {
+		return
+	}
+	t := f.Transfer()
+	t.GoodputBps, t.Bytes, t.LowerBound = float64(a.sample.Goodput), uint64(a.sample.Bytes), a.sample.LowerBound
+	t.DurationNs = uint64(a.took)
 }
 
 // Receive implements transport.Stream.
@@ -151,13 +171,7 @@ func (s *stream) measure(f *transport.Frame) {
 	s.c.sampleRTT(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.arrived = &wire.Timings{
-		FirstByteNs: uint64(max(f.Arrival.Wait, 0)),
-		Transfer: &wire.Transfer{
-			GoodputBps: float64(sample.Goodput), Bytes: uint64(sample.Bytes), LowerBound: sample.LowerBound,
-			DurationNs: uint64(f.Arrival.Last.Sub(f.Arrival.First)),
-		},
-	}
+	s.arrived = &arrived{wait: f.Arrival.Wait, took: f.Arrival.Last.Sub(f.Arrival.First), sample: sample}
 }
 
 // CloseSend implements transport.Stream.
