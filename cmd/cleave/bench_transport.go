@@ -12,6 +12,7 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/wire/links"
 	"github.com/cleaveml/cleave/benchmarks/wire/local"
 	"github.com/cleaveml/cleave/benchmarks/wire/loss"
+	"github.com/cleaveml/cleave/benchmarks/wire/pieces"
 	"github.com/cleaveml/cleave/benchmarks/wire/soak"
 	"github.com/cleaveml/cleave/benchmarks/wire/split"
 )
@@ -22,6 +23,7 @@ func wireParts() []wire.Part {
 		links.Part(),
 		loss.Part(),
 		local.Part(),
+		pieces.Part(),
 		split.Part(fidelity.Models(), []string{"mlp"}, prepareSplit),
 		estimates.Part(),
 		codecpart.Part(fidelity.Models(), []string{"squeezenet1_1"}, prepareCodecs),

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/cleaveml/cleave/benchmarks/wire/ground"
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
@@ -61,22 +62,22 @@ func (m measuring) bandwidth(ctx context.Context, rate float64, rtt time.Duratio
 
 // sized is what transfers of one size say, over a connection of their own.
 func sized(ctx context.Context, s link.Spec, size tensor.Bytes) (out Sized, err error) {
-	g, err := open(s, s)
+	g, err := ground.Open(s, s, confirm)
 	if err != nil {
 		return out, err
 	}
-	defer func() { err = errors.Join(err, g.close()) }()
-	if err := g.ends[near].Warm(ctx, far); err != nil {
+	defer func() { err = errors.Join(err, g.Close()) }()
+	if err := g.Warm(ctx); err != nil {
 		return out, err
 	}
-	before := g.net.Counters(near, far)
+	before := g.Sent()
 	var e transport.Estimate
 	for range repeats {
-		if e, err = g.transfer(ctx, size); err != nil {
+		if e, err = transfer(ctx, g, size); err != nil {
 			return out, err
 		}
 	}
-	wire := g.net.Counters(near, far).Bytes - before.Bytes
+	wire := g.Sent() - before
 	goodput := float64(s.Rate) * float64(size*repeats) / float64(wire)
 	return Sized{Bytes: size, Goodput: goodput / 1e6, Estimate: mbps(e.Rate), Error: float64(e.Rate)/goodput - 1, LowerBound: e.LowerBoundOnly}, nil
 }
@@ -105,16 +106,16 @@ const (
 func (m measuring) step(ctx context.Context, try int) (row Step, err error) {
 	m.Step("%s: step %d of %d", name, try+1, m.steps)
 	at := func(r partition.BitsPerSecond) link.Spec { return link.Spec{Rate: r, Delay: stepRTT / 2} }
-	g, err := open(at(fast), at(fast))
+	g, err := ground.Open(at(fast), at(fast), confirm)
 	if err != nil {
 		return row, err
 	}
-	defer func() { err = errors.Join(err, g.close()) }()
-	if err := g.ends[near].Warm(ctx, far); err != nil {
+	defer func() { err = errors.Join(err, g.Close()) }()
+	if err := g.Warm(ctx); err != nil {
 		return row, err
 	}
 	for range settling {
-		if _, err := g.transfer(ctx, stepBytes); err != nil {
+		if _, err := transfer(ctx, g, stepBytes); err != nil {
 			return row, err
 		}
 	}
@@ -124,14 +125,14 @@ func (m measuring) step(ctx context.Context, try int) (row Step, err error) {
 		n     *int
 		rates *[]float64
 	}{{slow, &row.Down, &row.Downs}, {fast, &row.Up, &row.Ups}} {
-		if err := g.become(at(part.to), at(part.to)); err != nil {
+		if err := g.Become(at(part.to), at(part.to)); err != nil {
 			return row, err
 		}
-		if *part.n, *part.rates, err = g.seen(ctx, part.to*(1-headers)); err != nil {
+		if *part.n, *part.rates, err = seen(ctx, g, part.to*(1-headers)); err != nil {
 			return row, err
 		}
 		for range settling - *part.n {
-			if _, err := g.transfer(ctx, stepBytes); err != nil {
+			if _, err := transfer(ctx, g, stepBytes); err != nil {
 				return row, err
 			}
 		}
@@ -140,9 +141,9 @@ func (m measuring) step(ctx context.Context, try int) (row Step, err error) {
 }
 
 // seen counts transfers until the estimate is near a rate.
-func (g *ground) seen(ctx context.Context, rate partition.BitsPerSecond) (n int, rates []float64, err error) {
+func seen(ctx context.Context, g *ground.Ground, rate partition.BitsPerSecond) (n int, rates []float64, err error) {
 	for n = 1; n <= most; n++ {
-		e, err := g.transfer(ctx, stepBytes)
+		e, err := transfer(ctx, g, stepBytes)
 		if err != nil {
 			return n, rates, err
 		}
@@ -196,12 +197,12 @@ func (m measuring) noise(ctx context.Context) (row Noise, err error) {
 		return row, err
 	}
 	s := link.Spec{Trace: trace, Delay: 10 * time.Millisecond, Jitter: time.Millisecond, Seed: m.Seed}
-	g, err := open(s, s)
+	g, err := ground.Open(s, s, confirm)
 	if err != nil {
 		return row, err
 	}
-	defer func() { err = errors.Join(err, g.close()) }()
-	if err := g.ends[near].Warm(ctx, far); err != nil {
+	defer func() { err = errors.Join(err, g.Close()) }()
+	if err := g.Warm(ctx); err != nil {
 		return row, err
 	}
 	row = Noise{Part: name, What: "noise", Transfers: m.transfers}
@@ -211,7 +212,7 @@ func (m measuring) noise(ctx context.Context) (row Noise, err error) {
 		if i%100 == 0 {
 			m.Step("%s: noise, transfer %d of %d", name, i+1, m.transfers)
 		}
-		e, err := g.transfer(ctx, noisyBytes)
+		e, err := transfer(ctx, g, noisyBytes)
 		if err != nil {
 			return row, err
 		}
