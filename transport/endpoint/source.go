@@ -1,7 +1,9 @@
 package endpoint
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +25,7 @@ type source struct {
 	began time.Time
 	timer *time.Timer
 	late  atomic.Bool
+	ended atomic.Bool // the peer has sent all that it will
 }
 
 // next makes what comes the beginning of a frame.
@@ -31,7 +34,7 @@ func (s *source) next() { s.got = 0 }
 // Read implements io.Reader.
 func (s *source) Read(p []byte) (int, error) {
 	if s.got == 0 { // nobody has promised anything yet
-		n, err := s.Stream.Read(p)
+		n, err := s.read(p)
 		s.got, s.began = n, time.Now()
 		return n, err
 	}
@@ -40,11 +43,19 @@ func (s *source) Read(p []byte) (int, error) {
 	} else {
 		s.timer.Reset(s.stall)
 	}
-	n, err := s.Stream.Read(p)
+	n, err := s.read(p)
 	s.timer.Stop()
 	s.got += n
 	if over := time.Since(s.began) - s.stall; float64(s.got) < slowest*over.Seconds() {
 		s.giveUp()
+	}
+	return n, err
+}
+
+func (s *source) read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	if errors.Is(err, io.EOF) {
+		s.ended.Store(true)
 	}
 	return n, err
 }

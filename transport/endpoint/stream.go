@@ -190,8 +190,10 @@ func (s *stream) CloseSend() error {
 
 // Cancel implements transport.Stream.
 func (s *stream) Cancel(code transport.CancelCode) {
-	s.raw.CancelWrite(code)
-	s.raw.CancelRead(code)
+	if !s.closedSend.Load() || !s.in.ended.Load() { // else there is nothing to drop, or tell
+		s.raw.CancelWrite(code)
+		s.raw.CancelRead(code)
+	}
 	s.count()
 }
 
