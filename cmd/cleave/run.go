@@ -265,7 +265,9 @@ type hostSteps struct {
 	Other   float64          `json:"other_ms"` // looking the segment up and the like
 	// Link is the time on the link to the next host, there and back: what is
 	// left of the wait for its reply without that host's own steps.
-	Link     float64      `json:"link_ms"`
+	Link float64 `json:"link_ms"`
+	// Hidden is encoding and decoding while tensors were on the way, part of link_ms.
+	Hidden   float64      `json:"hidden_ms,omitempty"`
 	Sent     tensor.Bytes `json:"sent"`
 	Received tensor.Bytes `json:"received"`
 	Fallback string       `json:"fallback,omitempty"`
@@ -337,7 +339,7 @@ func once(ctx context.Context, budget time.Duration, send sender) (map[string]te
 func stepsOf(report nodes.InferReport) []hostSteps {
 	var rows []hostSteps
 	for i, h := range report.Hosts {
-		row := hostSteps{h.Host, h.Ops, ms(h.Queue), ms(h.Decode), ms(h.Compute), ms(h.Encode), ms(h.Other), ms(h.Next), h.Sent, h.Received, h.Fallback}
+		row := hostSteps{h.Host, h.Ops, ms(h.Queue), ms(h.Decode), ms(h.Compute), ms(h.Encode), ms(h.Other), ms(h.Next), ms(h.Hidden), h.Sent, h.Received, h.Fallback}
 		if i+1 < len(report.Hosts) {
 			next := report.Hosts[i+1]
 			row.Link = ms(max(0, h.Next-next.Queue-next.Decode-next.Compute-next.Encode-next.Other-next.Next))
@@ -369,6 +371,13 @@ func (r *runReport) print(w io.Writer) {
 		t.row(h.Host, h.Ops, digits(h.Queue), digits(h.Decode), digits(h.Compute), digits(h.Encode), digits(h.Other), digits(h.Link), h.Sent, h.Received)
 	}
 	t.print()
+	hidden := 0.0
+	for _, h := range r.Hosts {
+		hidden += h.Hidden
+	}
+	if hidden > 0 {
+		fmt.Fprintf(w, "%s ms more of encoding and decoding were hidden: meanwhile tensors were on the way\n", digits(hidden))
+	}
 	if r.Via != nil {
 		fmt.Fprintf(w, "through %s to %s, where the stream starts: %s ms there and back\n", r.Via.Host, r.Origin, digits(r.Via.Extra))
 	}
