@@ -81,7 +81,7 @@ func (c *conn) open(ctx context.Context) (*stream, error) {
 func (c *conn) newStream(raw Stream) *stream {
 	c.count(1)
 	in := &source{Stream: raw, stall: c.e.cfg.Stall}
-	return &stream{c: c, raw: raw, in: in,
+	return &stream{c: c, raw: raw, in: in, learnt: true,
 		w: transport.NewWriter(raw, c.e.cfg.Limits), r: transport.NewReader(in, c.e.cfg.Limits, nil)}
 }
 
@@ -103,6 +103,7 @@ func (c *conn) serve() {
 			return
 		}
 		s := c.newStream(raw)
+		s.served = true
 		if !c.e.start(func() { c.handle(s) }) {
 			s.Cancel(transport.CancelUnwanted)
 		}

@@ -68,9 +68,9 @@ func (c *conn) countOut(s Stats, now time.Time) {
 }
 
 // countIn takes in what the peer's session has counted.
-func (c *conn) countIn(s *wire.Sender, now time.Time) {
+func (c *conn) countIn(sent, lost uint64, now time.Time) {
 	c.losses.mu.Lock()
-	by := c.losses.in.grown(s.GetPacketsSent(), s.GetPacketsLost())
+	by := c.losses.in.grown(sent, lost)
 	c.losses.mu.Unlock()
 	if by != (counted{}) {
 		c.link.mu.Lock()

@@ -28,6 +28,9 @@ type stream struct {
 
 	mu      sync.Mutex
 	arrived *arrived // of the newest frame, not yet told the peer
+	served  bool     // the peer has opened it
+	lesson  lesson   // for the estimates, which have it where learnt is set
+	learnt  bool
 }
 
 // arrived is how a frame came.
@@ -159,19 +162,47 @@ func (s *stream) named(err error) error {
 	return err
 }
 
-// measure feeds the estimates of both directions with a received frame.
+// lesson is what a received frame says about both directions.
+type lesson struct {
+	at         time.Time
+	in         transport.Sample
+	sent, lost uint64         // by the peer
+	out        *wire.Transfer // may be nil
+}
+
+// measure takes in how a frame has come. On a stream that is served this must not keep
+// the answer back: the estimates learn of it with the next frame, or the stream's end.
 func (s *stream) measure(f *transport.Frame) {
-	now := f.Arrival.Last
 	sample := f.Arrival.Sample(f.Header.Sender)
-	s.c.countIn(f.Header.Sender, now)
-	if !s.probing {
-		s.c.link.observeIn(sample, now)
-		s.c.observeOut(f.Header.Timings.GetTransfer(), now)
+	l := lesson{at: f.Arrival.Last, in: sample, sent: f.Header.Sender.GetPacketsSent(), lost: f.Header.Sender.GetPacketsLost()}
+	if t := f.Header.Timings.GetTransfer(); t != nil {
+		l.out = &wire.Transfer{GoodputBps: t.GoodputBps, Bytes: t.Bytes, DurationNs: t.DurationNs, LowerBound: t.LowerBound}
 	}
-	s.c.sampleRTT(now)
+	s.learn()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.arrived = &arrived{wait: f.Arrival.Wait, took: f.Arrival.Last.Sub(f.Arrival.First), sample: sample}
+	s.lesson, s.learnt = l, false
+	s.mu.Unlock()
+	if !s.served {
+		s.learn()
+	}
+}
+
+// learn feeds the estimates of both directions with the newest frame received.
+func (s *stream) learn() {
+	s.mu.Lock()
+	l, none := s.lesson, s.learnt
+	s.learnt = true
+	s.mu.Unlock()
+	if none {
+		return
+	}
+	s.c.countIn(l.sent, l.lost, l.at)
+	if !s.probing {
+		s.c.link.observeIn(l.in, l.at)
+		s.c.observeOut(l.out, l.at)
+	}
+	s.c.sampleRTT(l.at)
 }
 
 // CloseSend implements transport.Stream.
@@ -203,6 +234,7 @@ func (s *stream) finish() {
 		s.raw.CancelWrite(transport.CancelUnfinished)
 	}
 	s.raw.CancelRead(transport.CancelUnwanted)
+	s.learn()
 	s.count()
 }
 
