@@ -1,10 +1,12 @@
 package nodes
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cleaveml/cleave/models"
@@ -154,11 +156,16 @@ func (a *Agent) runStep(ctx context.Context, j *job, after ...func() error) (Spe
 	return a.cfg.Compute.Run(ctx, l, j.values, j.decode, after...)
 }
 
-// frame has what the ops behind need of this host's values. Large tensors are
-// announced in it only: Fill encodes them.
+// frame has what the ops behind need of this host's values: first what can be sent
+// at once, then large tensors that are announced only and Fill encodes.
 func (j *job) frame() (*transport.Frame, error) {
 	f := transport.NewFrame(kindSegment)
-	for _, id := range j.onward {
+	pieces := func(id models.ValueID) int {
+		return transport.Chunks(j.steps[0].Send[id], j.values[id].DType, j.values[id].Bytes())
+	}
+	ready := slices.Clone(j.onward)
+	slices.SortStableFunc(ready, func(a, b models.ValueID) int { return cmp.Compare(pieces(a), pieces(b)) })
+	for _, id := range ready {
 		v := j.g.Values[id]
 		if v.Raw && j.rawStays {
 			f.Release()
