@@ -212,7 +212,7 @@ func (a *Agent) Handle(ctx context.Context, peer transport.Peer, s transport.Str
 // HandleFrame is Handle for a stream whose first frame was begun already. It
 // releases the frame.
 func (a *Agent) HandleFrame(ctx context.Context, peer transport.Peer, s transport.Stream, f *transport.Frame) {
-	defer f.Release()
+	defer f.Recycle()
 	select {
 	case <-a.attached:
 	case <-ctx.Done():
@@ -239,7 +239,7 @@ func (a *Agent) HandleFrame(ctx context.Context, peer transport.Peer, s transpor
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 	}
-	defer reply.Release()
+	defer reply.Recycle()
 	reply.Header.RequestId = f.Header.RequestId
 	if err := s.Send(ctx, reply); err != nil {
 		a.log.Debug("reply not delivered", "peer", peer.ID, "err", err)

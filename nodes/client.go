@@ -93,7 +93,7 @@ func (c *Client) Infer(ctx context.Context, g *models.Graph, epoch uint64, input
 func (c *Client) infer(ctx context.Context, g *models.Graph, r inferRequest, inputs map[string]tensor.Tensor) (map[string]tensor.Tensor, InferReport, error) {
 	var report InferReport
 	f := transport.NewFrame(kindInfer)
-	defer f.Release()
+	defer f.Recycle()
 	if err := addInputs(f, g, inputs); err != nil {
 		return nil, report, err
 	}
@@ -101,7 +101,7 @@ func (c *Client) infer(ctx context.Context, g *models.Graph, r inferRequest, inp
 	if err != nil {
 		return nil, report, err
 	}
-	defer reply.Release()
+	defer reply.Recycle()
 	answers, err := answersOf(reply, g)
 	return answers, report, err
 }

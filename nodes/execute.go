@@ -267,7 +267,7 @@ func (a *Agent) forward(ctx context.Context, j *job, next *transport.Frame, behi
 	if err != nil {
 		return remote{}, err
 	}
-	defer reply.Release()
+	defer reply.Recycle()
 	report.Next = time.Since(start)
 	report.Received = reply.Payload()
 	r := remote{answers: Values{}, reports: rep.Hosts}

@@ -79,7 +79,7 @@ func (o *outgoing) abandon(err error) {
 
 func (o *outgoing) release() {
 	if o.frame != nil {
-		o.frame.Release()
+		o.frame.Recycle()
 	}
 }
 
