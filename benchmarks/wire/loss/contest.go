@@ -25,26 +25,43 @@ const (
 // contest is a flow of ours beside one of a rival.
 type contest struct {
 	queue  int
+	repair bool // ours may repair; otherwise it is the baseline
 	rounds int
 	settle time.Duration
 	length time.Duration
 }
 
-func (c contest) key() string { return fmt.Sprintf("%s %s %d", name, beside, c.queue) }
+func (c contest) key() string {
+	return fmt.Sprintf("%s %s %d %s", name, beside, c.queue, c.ours().Name)
+}
+
+// ours is the adapter of Cleave's flow.
+func (c contest) ours() rivals.Adapter {
+	if c.repair {
+		return rivals.CleaveQUIC()
+	}
+	return rivals.CleavePlain()
+}
 
 func contests(r wire.Run) []contest {
 	if r.Quick {
-		return []contest{{contestQueue, 1, time.Second, 4 * time.Second}}
+		return []contest{{contestQueue, true, 1, time.Second, 4 * time.Second}}
 	}
 	const settle, length = 3 * time.Second, 6 * time.Second
-	return []contest{{contestQueue, 3, settle, length}, {shallowQueue, 3, settle, length}}
+	var all []contest
+	for _, queue := range []int{contestQueue, shallowQueue} {
+		for _, repair := range []bool{true, false} {
+			all = append(all, contest{queue, repair, 3, settle, length})
+		}
+	}
+	return all
 }
 
 // workers of a flow: there is always a request of it on its way.
 const workers = 4
 
 func (c contest) measure(ctx context.Context, r wire.Run) (row Row, err error) {
-	row = Row{Part: name, Case: beside, RTTms: float64(near) / 1e6, Queue: c.queue, Adapter: rivals.CleaveQUIC().Name, Mbps: make([]float64, 2)}
+	row = Row{Part: name, Case: beside, RTTms: float64(near) / 1e6, Queue: c.queue, Adapter: c.ours().Name, Mbps: make([]float64, 2)}
 	for round := range c.rounds {
 		got, way, err := c.play(ctx, r.Seed<<20+uint64(round)*adaptRequests)
 		if err != nil {
@@ -64,7 +81,7 @@ func (c contest) measure(ctx context.Context, r wire.Run) (row Row, err error) {
 func (c contest) play(ctx context.Context, seed uint64) (got [2]float64, way string, err error) {
 	lossy := cell{which: bernoulli, loss: 0.01, rtt: near}
 	clean := link.Spec{Rate: mbps * partition.Mbps, Delay: near / 2}
-	j, err := rivals.Join(ctx, []rivals.Adapter{rivals.CleaveQUIC(), rivals.QUIC()}, clean, clean)
+	j, err := rivals.Join(ctx, []rivals.Adapter{c.ours(), rivals.QUIC()}, clean, clean)
 	if err != nil {
 		return got, "", err
 	}

@@ -33,11 +33,13 @@ func goals() []benchmarks.Goal {
 		benchmarks.AtLeast("quic_burst1_efficiency", "ratio", 0.75, "likewise, with losses in bursts of 8 packets in the mean"),
 		benchmarks.AtMost("fair_share", "ratio", 0.55, "of two flows at a queue of one bandwidth × delay, that of Cleave, which has been on a lossy link before; the other one is quic-go's"),
 		benchmarks.Told("shallow_share", "ratio", benchmarks.Lower, "likewise at a queue of 15 KB"),
+		benchmarks.Told("plain_share", "ratio", benchmarks.Lower, "at one bandwidth × delay: that of a flow of Cleave which does not repair, the baseline of fair_share"),
+		benchmarks.Told("plain_shallow_share", "ratio", benchmarks.Lower, "likewise at a queue of 15 KB, the baseline of shallow_share"),
 		benchmarks.AtMost("fec_idle_cost", "ratio", 0.01, "without losses: time of 200 KB by an endpoint that may repair / by one that may not, minus 1"),
 	}
 }
 
-// Part takes five minutes. It needs root.
+// Part takes six minutes. It needs root.
 func Part() wire.Part {
 	return wire.Part{
 		Name: name,
@@ -45,7 +47,7 @@ func Part() wire.Part {
 whose bursts last 8 packets in the mean. Losses are drawn anew for every turn. Requests have 200 KB, one after the other. First an endpoint of Cleave gets up to 60 of them by itself, until it
 has seen the losses and gone over to another way, which the row names; two rounds of all adapters before the first do not count. The rows' spread is the link's: a loss at the end of a request costs more than one in its middle. *Fairness*: Cleave's endpoint first works on the lossy link until it repairs, then the
 link loses nothing and its queue holds one bandwidth × delay, or 15 KB; one flow of Cleave and one of quic-go, each four requests of 200 KB at a time, share it for six seconds after three in which they settle. The
-share is of answered bytes, the median of three such contests.`,
+share is of answered bytes, the median of three such contests. The baseline is the same with a flow of Cleave that does not repair, on a connection that has lost nothing before.`,
 		Available: netns.Available,
 		Goals:     goals(),
 		Cells:     func(r wire.Run) int { return len(cellsOf(r)) + len(contests(r)) },
@@ -119,8 +121,10 @@ func Figures(rows []Row, seed uint64) []benchmarks.Figure {
 		e.Figure("quic_loss1_efficiency", efficiency(one, ours)),
 		e.Figure("chosen_loss1_over_best_rival", chosen.Value).With(chosen),
 		e.Figure("quic_burst1_efficiency", efficiency(in(rows, burst, 0.01), ours)),
-		e.Figure("fair_share", shareAt(rows, contestQueue)),
-		e.Figure("shallow_share", shareAt(rows, shallowQueue)),
+		e.Figure("fair_share", shareAt(rows, ours, contestQueue)),
+		e.Figure("shallow_share", shareAt(rows, ours, shallowQueue)),
+		e.Figure("plain_share", shareAt(rows, plain, contestQueue)),
+		e.Figure("plain_shallow_share", shareAt(rows, plain, shallowQueue)),
 		e.Figure("fec_idle_cost", cost.Value).With(cost),
 	}
 }
@@ -162,9 +166,9 @@ func best(rows []Row) []float64 {
 	return least.Samples
 }
 
-func shareAt(rows []Row, queue int) float64 {
+func shareAt(rows []Row, adapter string, queue int) float64 {
 	for _, r := range rows {
-		if r.Case == beside && r.Queue == queue {
+		if r.Case == beside && r.Adapter == adapter && r.Queue == queue {
 			return r.Share
 		}
 	}

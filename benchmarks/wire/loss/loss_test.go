@@ -45,9 +45,10 @@ func TestFigures(t *testing.T) {
 		row(bernoulli, 0.01, 20, ours, 60), row(bernoulli, 0.01, 20, plain, 10), row(bernoulli, 0.01, 20, "quic-go", 100), row(bernoulli, 0.01, 20, "grpc", 80),
 		row(bernoulli, 0.01, 60, ours, 500), row(bernoulli, 0.01, 60, "grpc", 1), row(burst, 0.01, 20, ours, 65),
 		row(none, 0, 20, ours, 53), row(none, 0, 20, plain, 50),
-		{Case: beside, Queue: contestQueue, Share: 0.5}, {Case: beside, Queue: shallowQueue, Share: 0.7},
+		{Case: beside, Adapter: ours, Queue: contestQueue, Share: 0.5}, {Case: beside, Adapter: ours, Queue: shallowQueue, Share: 0.7},
+		{Case: beside, Adapter: plain, Queue: contestQueue, Share: 0.4}, {Case: beside, Adapter: plain, Queue: shallowQueue, Share: 0.3},
 	}
-	want := []float64{52.0 / 60, 0.75, 0.8, 0.5, 0.7, 0.06}
+	want := []float64{52.0 / 60, 0.75, 0.8, 0.5, 0.7, 0.4, 0.3, 0.06}
 	for i, f := range Figures(rows, 1) {
 		if math.Abs(f.Value-want[i]) > 1e-9 {
 			t.Errorf("%s is %g, want %g", f.Name, f.Value, want[i])
@@ -79,7 +80,7 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
-	row, err := contest{contestQueue, 1, 100 * time.Millisecond, time.Second}.measure(t.Context(), wire.Run{Seed: 1})
+	row, err := contest{contestQueue, true, 1, 100 * time.Millisecond, time.Second}.measure(t.Context(), wire.Run{Seed: 1})
 	if err != nil || !(row.Share > 0 && row.Share < 1) || row.Mbps[0]+row.Mbps[1] > mbps {
 		t.Errorf("%+v, %v", row, err)
 	}
