@@ -218,9 +218,10 @@ func newClusterStatus() *cobra.Command {
 		Short: "Ask every agent who it is and what it has",
 		Long: `Connect to every host of the cluster file, or with --agent to one, and show
 what its agent says: its models, and by which way it reaches each other host (QUIC,
-QUIC with repair of lost packets, or TLS where UDP is blocked). A host without an address is looked for on this machine.
-Exits 1 when an agent that has an address does not answer. With --at any one
-agent answers for the cluster that it sees, and for all streams in it.`,
+QUIC with repair of lost packets, or TLS where UDP is blocked). A host without an
+address is looked for on this machine. Exits 1 when an agent that has an address
+does not answer. With --at any one agent answers for the cluster that it sees, and
+for all streams in it.`,
 		Example: `  cleave cluster status
   cleave cluster status --config cluster.yaml --agent edge-1 --json
   cleave cluster status --at 127.0.0.1:7433 --identity pki`,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"time"
 
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/wire"
@@ -91,12 +92,12 @@ func (e *Endpoint) explain(err error) error {
 	return err
 }
 
-// reach dials by the first way and, where there is no answer, by the fallback.
+// headStart is how long the first way is tried alone: two round trips of 250 ms.
+const headStart = 500 * time.Millisecond
+
+// reach dials by the first way and, while there is no answer, by the fallback too. If that
+// answers first, the other dial goes on, and serves in its place when it is answered yet.
 func (e *Endpoint) reach(ctx context.Context, id hostID, addr string) (*conn, error) {
-	c, err := e.dialBy(ctx, &e.ways[0], id, addr, false)
-	if transport.KindOf(err) != transport.Unreachable || errors.Is(err, errSelf) || ctx.Err() != nil {
-		return c, err
-	}
 	e.mu.Lock()
 	known := map[string]uint16(nil)
 	if id != "" {
@@ -105,13 +106,53 @@ func (e *Endpoint) reach(ctx context.Context, id hostID, addr string) (*conn, er
 	e.mu.Unlock()
 	w := e.wayFor(Fallback, known)
 	if w == nil {
-		return nil, err
+		return e.dialBy(ctx, &e.ways[0], id, addr, false)
 	}
-	c, next := e.dialBy(ctx, w, id, atPort(addr, known[w.Name]), false)
-	if transport.KindOf(next) == transport.Unreachable {
+	silent := func(err error) bool {
+		return transport.KindOf(err) == transport.Unreachable && !errors.Is(err, errSelf)
+	}
+	lasting, giveUp := context.WithCancel(e.ctx)
+	keep := context.AfterFunc(ctx, giveUp)
+	beside, enough := context.WithCancel(ctx)
+	defer enough()
+	var first, second *conn
+	var err, next error
+	done := make(chan struct{}) // first and err are set
+	e.wg.Go(func() {
+		defer giveUp()
+		if first, err = e.dialBy(lasting, &e.ways[0], id, addr, false); !silent(err) {
+			enough()
+		}
+		close(done)
+	})
+	select {
+	case <-done:
+	case <-time.After(headStart):
+	}
+	if beside.Err() == nil {
+		// On standby where either host has another connection by then, which is taken.
+		if second, next = e.dialBy(beside, w, id, atPort(addr, known[w.Name]), true); next == nil {
+			keep()
+			e.mu.Lock()
+			live := e.peer(second.peer.ID).live
+			e.mu.Unlock()
+			if live == nil || live == second {
+				return second, nil
+			}
+			e.wg.Go(func() { second.retire(false) })
+			return live, nil
+		}
+	}
+	<-done
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, e.failure("dial", id, ctx.Err())
+	case silent(err) && silent(next):
 		return nil, &transport.Error{Op: "dial", Peer: id, Kind: transport.Unreachable, Err: fmt.Errorf("%w; and %w", bare(err), bare(next))}
+	case silent(err):
+		return nil, next
 	}
-	return c, next
+	return first, err
 }
 
 // bare is what an error of the transport stands for.
