@@ -131,6 +131,13 @@ func FuzzHeader(f *testing.F) {
 		if !proto.Equal(got.Header, want) {
 			t.Errorf("got %v, want %v", got.Header, want)
 		}
+		wrote, err := proto.MarshalOptions{Deterministic: true}.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mine := appendHeader(nil, got.Header); !got.plain() || !bytes.Equal(mine, wrote) || len(mine) > headerMost(got.Header) {
+			t.Errorf("wrote %x, protobuf %x", mine, wrote)
+		}
 	})
 }
 
@@ -140,6 +147,16 @@ func TestParsesOwn(t *testing.T) {
 	b, err := proto.Marshal(requestFrame(t, 1, 2).Header)
 	if err != nil {
 		t.Fatal(err)
+	}
+	long := requestFrame(t, 1, 1, 2, 3, 4, 5, 6, 7, 8)
+	long.Header.Control = make([]byte, 300)
+	long.Header.Tensors[0].Value = string(bytes.Repeat([]byte("x"), 200))
+	want, err := proto.Marshal(long.Header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := appendHeader(nil, long.Header); !long.plain() || !bytes.Equal(got, want) {
+		t.Errorf("wrote %x, protobuf %x", got, want)
 	}
 	if !emptyFrame().parse(b) {
 		t.Error("a request's header needs protobuf")

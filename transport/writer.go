@@ -62,21 +62,13 @@ func (w *Writer) Write(f *Frame) (tensor.Bytes, error) {
 		return 0, protocolError("send", "the header describes %d tensors, the frame holds %d; use Frame.Add",
 			len(f.Header.GetTensors()), len(f.parts))
 	}
-	payload, header := f.whole(), proto.Size(f.Header)
-	if err := w.check(payload, header, len(f.parts)); err != nil {
+	payload := f.whole()
+	b, head, err := w.open(f, int(payload))
+	if err != nil {
 		return 0, err
 	}
-	total := prefix + header + int(payload)
-	head := take(min(total, prefix+header+gather))
 	defer head.free()
-	b := head.b
-	b = append(b, magic...)
-	b = append(b, envelope)
-	b = binary.BigEndian.AppendUint32(b, uint32(header))
-	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, f.Header)
-	if err != nil {
-		return 0, protocolError("send", "%w", err)
-	}
+	total := len(b) + int(payload)
 	first := 0 // of the next tensor in pieces
 	for i, p := range f.parts {
 		if f.Header.Tensors[i].Piece > 0 {
@@ -105,6 +97,36 @@ func (w *Writer) Write(f *Frame) (tensor.Bytes, error) {
 		return 0, err
 	}
 	return tensor.Bytes(total), nil
+}
+
+// open begins a frame: the bytes up to its tensors, in a block with room for these where
+// they are small.
+func (w *Writer) open(f *Frame, payload int) (b []byte, head *block, err error) {
+	plain := f.plain()
+	most := 0
+	if plain {
+		most = headerMost(f.Header)
+	} else {
+		most = proto.Size(f.Header)
+	}
+	head = take(prefix + most + min(payload, gather))
+	b = append(head.b, magic...)
+	b = append(b, envelope, 0, 0, 0, 0)
+	if plain {
+		b = appendHeader(b, f.Header)
+	} else if b, err = (proto.MarshalOptions{UseCachedSize: true}).MarshalAppend(b, f.Header); err != nil {
+		err = protocolError("send", "%w", err)
+	}
+	header := len(b) - prefix
+	if err == nil {
+		err = w.check(tensor.Bytes(payload), header, len(f.parts))
+	}
+	if err != nil {
+		head.free()
+		return nil, nil, err
+	}
+	binary.BigEndian.PutUint32(b[len(magic)+1:], uint32(header))
+	return b, head, nil
 }
 
 // flush writes b, if there is anything in it, and empties it.
