@@ -179,9 +179,9 @@ func (c *conn) retire(now bool) {
 	}
 }
 
-func (c *conn) sampleRTT(now time.Time) Stats {
-	stats := c.s.Stats()
-	c.link.rtt(now, stats.LatestRTT)
-	c.countOut(stats, now)
-	return stats
+func (c *conn) sampleRTT(now time.Time) { c.sampleStats(c.s.Stats(), now) }
+
+func (c *conn) sampleStats(s Stats, now time.Time) {
+	c.link.rtt(now, s.LatestRTT)
+	c.countOut(s, now)
 }

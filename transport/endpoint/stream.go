@@ -45,8 +45,7 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 		s.Cancel(codeOf(ctx))
 		return s.c.e.failure("send", s.c.peer.ID, err)
 	}
-	now := time.Now()
-	stats := s.c.sampleRTT(now)
+	now, stats := time.Now(), s.c.s.Stats()
 	f.Header.ProtocolVersion = s.c.e.cfg.Version
 	if f.Header.Sender = nil; s.probing || s.c.tells(stats, f.Payload(), f.Streams(), now) {
 		describe(f.Sender(), stats)
@@ -56,6 +55,9 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 	_, err := s.w.Write(f)
 	if !stop() && err != nil {
 		err = ctx.Err()
+	}
+	if !s.served { // else it is done when the stream ends: the peer waits
+		s.c.sampleStats(stats, now)
 	}
 	return s.c.e.failure("send", s.c.peer.ID, err)
 }
