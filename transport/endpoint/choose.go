@@ -26,7 +26,7 @@ const (
 	// stillRandom is the share of random loss from which repair goes on.
 	stillRandom = 0.0005
 	// stays is how long a way is kept at least, and trial how many packets of a
-	// direction it takes to say that no random loss is left: the latest 400 groups,
+	// direction it takes to say that no random loss is left: the latest it remembers,
 	// at which repair looks. At 0.1 % 4 in 100 of these seem to lose under 0.05 %.
 	stays = 5 * time.Second
 	trial = 8000

@@ -49,7 +49,7 @@ type Stats struct {
 	Data, Parity   uint64  // packets sent
 	Repaired       uint64  // packets received that were made anew
 	Overflows      bool    // loss is taken for that of a full queue
-	ParityPerGroup int     // that is sent, of 20 packets
+	ParityPerGroup int     // that is sent, of 64 packets
 	RandomLoss     float64 // share of packets sent, as the peer sees it
 	RandomLossIn   float64 // share of packets to be received
 }
@@ -213,7 +213,7 @@ func (c *Conn) arrived(b []byte, from net.Addr) {
 		p.reported = now
 		p.number++
 		var out [reportSize]byte
-		report{number: p.number, parity: uint8(p.recv.need.parity()), loss: uint16(10000 * p.recv.need.rate())}.put(out[:])
+		report{number: p.number, parity: uint8(p.recv.need.parity()), loss: uint16(10000 * p.recv.need.rate()), size: p.recv.pace.size()}.put(out[:])
 		_, _ = c.pc.WriteTo(out[:], from) // the next one says the same
 	}
 }

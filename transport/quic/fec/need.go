@@ -1,16 +1,21 @@
 package fec
 
 import (
+	"math"
 	"slices"
 	"time"
 )
 
 const (
-	groupsWatched = 400 // whose losses say how much parity is needed
-	quantile      = 0.995
+	// The losses of so many groups, and packets, say how much parity is needed.
+	groupsWatched  = 400
+	packetsWatched = 8000
+	quantile       = 0.995
+	// residual is the share of full groups that may lose more than parity repairs.
+	// Each such loss halves QUIC's window for many round trips.
+	residual = 0.001
 	// random is the share of lost packets from which parity pays.
 	random = 0.0005
-	often  = 0.005
 	// enough packets, or half the groups, tell whether there is random loss.
 	enough = 1000
 )
@@ -29,7 +34,7 @@ func (n *need) add(packets, lost int) {
 	if packets == 0 {
 		return
 	}
-	if len(n.lost) == groupsWatched {
+	for len(n.lost) == groupsWatched || len(n.lost) > 0 && n.count-n.lost[0].packets >= packetsWatched {
 		n.count -= n.lost[0].packets
 		n.sum -= n.lost[0].lost
 		n.lost = n.lost[1:]
@@ -48,8 +53,8 @@ func (n *need) rate() float64 {
 }
 
 // parity is how many parity packets a full group needs so that nearly all
-// groups lose no more than that, and one more where that is often: parity is
-// lost as well.
+// groups lose no more than that, parity included: as many as packets that are
+// lost each by itself ask for, more where groups were seen to lose more.
 func (n *need) parity() int {
 	least := 1
 	switch {
@@ -67,14 +72,33 @@ func (n *need) parity() int {
 	}
 	slices.Sort(lost)
 	at := lost[int(quantile*float64(len(lost)-1)+0.5)]
-	if n.rate() > often {
-		at++
-	}
-	at = min(max(at, least), parityMost)
+	at = min(max(at, least, n.independent()), parityMost)
 	if least == 1 && n.within(at) < 0.5 {
 		return 0 // they come in bursts: most of what is lost stays lost
 	}
 	return at
+}
+
+// independent is the parity of full groups if each packet is lost by itself, at
+// the rate seen and one standard deviation more.
+func (n *need) independent() int {
+	rate := min(0.5, (float64(n.sum)+math.Sqrt(float64(n.sum)))/float64(n.count))
+	for p := range parityMost {
+		if tail(groupMost+p, p, rate) < residual {
+			return p
+		}
+	}
+	return parityMost
+}
+
+// tail is the probability that of n packets more than k are lost, each by itself.
+func tail(n, k int, rate float64) float64 {
+	sum, term := 0.0, math.Pow(1-rate, float64(n))
+	for i := range k + 1 {
+		sum += term
+		term *= float64(n-i) / float64(i+1) * rate / (1 - rate)
+	}
+	return 1 - sum
 }
 
 // within is the share of what was lost that was lost by groups of so few losses
@@ -97,7 +121,8 @@ type queue struct{ near, far share }
 type share struct{ packets, lost float64 }
 
 func (s *share) add(packets, lost int) {
-	const memory = 0.999 // per group
+	// What a link lost some seconds ago says nothing of its queue.
+	memory := math.Exp(-float64(packets) / packetsWatched)
 	s.packets = s.packets*memory + float64(packets)
 	s.lost = s.lost*memory + float64(lost)
 }
@@ -117,17 +142,17 @@ func (q *queue) add(near bool, packets, lost int) {
 // that find it nearly so are lost clearly more often than others. Random loss
 // does not know the queue.
 func (q *queue) overflows() bool {
-	return q.near.lost >= 3 && q.near.rate() > 3*max(q.far.rate(), random)
+	return q.near.lost >= 4 && q.near.rate() > 3*max(q.far.rate(), random)
 }
 
 // delays follows one-way times. The clocks of both ends differ by an unknown
 // offset: only what exceeds the least means anything.
 type delays struct {
-	base   uint32 // the first one, from which others are counted
-	begun  bool
-	least  [2]window // of now and before
-	most   [2]window
-	turned time.Time
+	base           uint32 // the first one, from which others are counted
+	begun          bool
+	least          [2]window // of now and before
+	most           [2]window
+	turned, peaked time.Time
 }
 
 type window struct {
@@ -135,20 +160,25 @@ type window struct {
 	ok bool
 }
 
-// epoch is how long the least and the greatest delay hold at least.
-const epoch = 10 * time.Second
+// epoch is how long the least delay holds at least, peak the greatest: a queue that
+// was longer some time ago, of another bottleneck, must not hide one that is full.
+const (
+	epoch = 10 * time.Second
+	peak  = time.Second
+)
 
 // add takes in a one-way time in µs, modulo 2³², and reports whether the queue
 // is near its fullest.
 func (d *delays) add(now time.Time, raw uint32) bool {
 	if !d.begun {
-		d.begun, d.base, d.turned = true, raw, now
+		d.begun, d.base, d.turned, d.peaked = true, raw, now, now
 	}
 	v := int32(raw - d.base)
 	if now.Sub(d.turned) > epoch {
-		d.least[1], d.most[1] = d.least[0], d.most[0]
-		d.least[0], d.most[0] = window{}, window{}
-		d.turned = now
+		d.least[1], d.least[0], d.turned = d.least[0], window{}, now
+	}
+	if now.Sub(d.peaked) > peak {
+		d.most[1], d.most[0], d.peaked = d.most[0], window{}, now
 	}
 	if w := &d.least[0]; !w.ok || v < w.v {
 		*w = window{v, true}

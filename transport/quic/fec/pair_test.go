@@ -113,11 +113,11 @@ func TestParityFollowsLoss(t *testing.T) {
 		least, most int
 	}{
 		{"clean", func(int) int { return 0 }, 0, 0},
-		{"1 in 20 groups", func(g int) int { return boolInt(g%20 == 0) }, 1, 1},
-		{"1 in 5 groups, 2 in 50", func(g int) int { return boolInt(g%5 == 0) + boolInt(g%50 == 0) }, 3, 3},
-		{"6 in each", func(int) int { return 6 }, parityMost, parityMost},
-		{"9 in each", func(int) int { return 9 }, 0, 0}, // more than parity repairs
-		{"bursts of 8, and single ones", func(g int) int { return 8*boolInt(g%20 == 0) + boolInt(g%20 == 7) }, 0, 0},
+		{"1 in 20 groups", func(g int) int { return boolInt(g%20 == 0) }, 1, 2},
+		{"1 in 5 groups, 2 in 50", func(g int) int { return boolInt(g%5 == 0) + boolInt(g%50 == 0) }, 2, 3},
+		{"12 in each", func(int) int { return 12 }, parityMost, parityMost},
+		{"15 in each", func(int) int { return 15 }, 0, 0}, // more than parity repairs
+		{"bursts of 8, and single ones", func(g int) int { return 15*boolInt(g%20 == 0) + boolInt(g%20 == 7) }, 0, 0},
 	} {
 		var n need
 		if got := n.parity(); got != unknown {
@@ -169,7 +169,7 @@ func FuzzReceive(f *testing.F) {
 		for n := int(size)%(Overhead+shardMost+2) + 1; len(data) > 0; {
 			b := data[:min(n, len(data))]
 			data = data[len(b):]
-			if rep, ok := parseReport(b); ok && rep.parity > parityMost {
+			if rep, ok := parseReport(b); ok && (rep.parity > parityMost || rep.size < groupLeast || rep.size > groupMost) {
 				t.Fatalf("%+v", rep)
 			}
 			up, _ := r.take(now, 0, b)
@@ -188,7 +188,7 @@ func FuzzReceive(f *testing.F) {
 // address comes, though its groups are those of long ago, and is repaired.
 func TestPeerThatBeginsAnew(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := newWirePair(t, 2)
+		p := newWirePair(t, 8)
 		p.send.group.number = rapid.Uint16().Draw(t, "group")
 		move := func(n, lost int) (came int) {
 			before := len(p.up)
@@ -203,11 +203,11 @@ func TestPeerThatBeginsAnew(t *testing.T) {
 			p.wire = nil
 			return len(p.up) - before
 		}
-		move(20*rapid.IntRange(1, 150).Draw(t, "groups"), -1)
-		p.send = sender{parity: 2, group: group{number: p.send.group.number - uint16(rapid.IntRange(1, 60_000).Draw(t, "back"))}}
+		move(groupMost*rapid.IntRange(1, 100).Draw(t, "groups"), -1)
+		p.send = sender{parity: 8, group: group{number: p.send.group.number - uint16(rapid.IntRange(1, 60_000).Draw(t, "back"))}}
 		p.now = p.now.Add(past)
-		if came := move(40, 5); came != 40 {
-			t.Fatalf("%d of 40 packets came", came)
+		if came := move(2*groupMost, 5); came != 2*groupMost {
+			t.Fatalf("%d packets came", came)
 		}
 	})
 }
@@ -224,7 +224,7 @@ func TestGroupsEnd(t *testing.T) {
 	}
 	begun := p.now
 	for range groupMost - 2 {
-		p.now = p.now.Add(patience - 1)
+		p.now = p.now.Add(patience / 4)
 		p.add([]byte{1})
 	}
 	if got := p.send.due().Sub(begun); got != longest {
@@ -233,5 +233,58 @@ func TestGroupsEnd(t *testing.T) {
 	p.add([]byte{1})
 	if !p.send.due().IsZero() || p.send.group.number != 1 {
 		t.Errorf("a full group is %+v", p.send.group.number)
+	}
+}
+
+// TestGroupsLastNoLonger: the slower packets come, the sooner a group ends.
+func TestGroupsLastNoLonger(t *testing.T) {
+	for each, want := range map[time.Duration]uint8{time.Microsecond: groupMost, 500 * time.Microsecond: 32, 5 * time.Millisecond: groupLeast} {
+		var p pace
+		if p.size() != groupMost {
+			t.Errorf("%d before anything is known", p.size())
+		}
+		p.add(paceOf-1, time.Hour) // too few to tell
+		for range 10 {
+			p.add(11, 10*each)
+		}
+		if p.size() != want {
+			t.Errorf("%v: %d, want %d", each, p.size(), want)
+		}
+		s := sender{}
+		s.hear(report{number: 1, size: want})
+		var frame [Overhead + packetMost]byte
+		n := 1
+		for ; ; n++ {
+			if _, full := s.add(time.Unix(0, 0), 0, frame[:], []byte{1}); full {
+				break
+			}
+		}
+		if n != int(want) {
+			t.Errorf("a group has %d packets, want %d", n, want)
+		}
+	}
+}
+
+// TestParityOfShortGroups: never more than of a full one, never less than its part.
+func TestParityOfShortGroups(t *testing.T) {
+	for p := range parityMost + 1 {
+		for n := 1; n <= groupMost; n++ {
+			if r := parityOf(p, n); r > p || r*groupMost < p*n {
+				t.Errorf("%d of %d for %d packets", r, p, n)
+			}
+		}
+		if parityOf(p, groupMost) != p {
+			t.Errorf("%d of %d for a full group", parityOf(p, groupMost), p)
+		}
+	}
+}
+
+// TestTail: against the sum of what two packets can lose.
+func TestTail(t *testing.T) {
+	if got := tail(2, 0, 0.1); got < 0.19-1e-9 || got > 0.19+1e-9 {
+		t.Errorf("%g", got)
+	}
+	if got := tail(2, 1, 0.1); got < 0.01-1e-9 || got > 0.01+1e-9 {
+		t.Errorf("%g", got)
 	}
 }

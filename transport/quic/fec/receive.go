@@ -8,7 +8,7 @@ import (
 const (
 	// groupsKept is how many groups a receiver remembers of a peer.
 	groupsKept = 64
-	// settled is how long after its first packet a group counts as complete: what
+	// settled is how long after its latest packet a group counts as complete: what
 	// has not come by then is lost, however late the parity.
 	settled = 50 * time.Millisecond
 	// past is the age from which what stands at a peer's address may be another
@@ -23,6 +23,7 @@ type receiver struct {
 	delay  delays
 	queue  queue
 	need   need
+	pace   pace
 	spare  [][]byte
 
 	late  bool   // the first group had begun before this receiver: it is let be
@@ -41,6 +42,7 @@ type arriving struct {
 	got     int // that have come, parity included
 	near    int // of these, with the queue near its fullest
 	first   time.Time
+	last    time.Time
 	judged  bool
 	shards  [groupMost + parityMost][]byte
 	sizes   [groupMost + parityMost]int
@@ -64,6 +66,7 @@ func (r *receiver) take(now time.Time, clock time.Duration, b []byte) (up [][]by
 	if a == nil || a.sizes[h.index] > 0 || !a.accept(h) {
 		return up, 0 // long past, there already, or what another packet denies
 	}
+	a.last = now
 	if a.got++; r.delay.add(now, stamp(clock)-h.sent) {
 		a.near++
 	}
@@ -111,7 +114,11 @@ func (a *arriving) accept(h head) bool {
 
 // congested reports whether what a group lacks was lost to a full queue: QUIC
 // has to see that.
-func (r *receiver) congested(a *arriving) bool { return 2*a.near > a.got && r.queue.overflows() }
+func (r *receiver) congested(a *arriving) bool { return a.full() && r.queue.overflows() }
+
+// full reports whether the group met a queue near its fullest: a part of it, for a
+// queue overflows for less time than a group takes.
+func (a *arriving) full() bool { return 4*a.near > a.got }
 
 // shard is memory for one of a group.
 func (r *receiver) shard(a *arriving, index int) []byte {
@@ -199,7 +206,8 @@ func (r *receiver) judge(a *arriving) {
 			came++
 		}
 	}
-	near := 2*a.near > a.got
+	r.pace.add(a.got, a.last.Sub(a.first))
+	near := a.full()
 	r.queue.add(near, count, count-came)
 	if near && r.queue.overflows() {
 		came = count // nothing was lost at random
@@ -210,7 +218,7 @@ func (r *receiver) judge(a *arriving) {
 // settle judges the groups whose packets are all here or late.
 func (r *receiver) settle(now time.Time) {
 	for _, a := range r.groups {
-		if a != nil && a.live && !a.judged && now.Sub(a.first) > settled {
+		if a != nil && a.live && !a.judged && now.Sub(a.last) > settled {
 			r.judge(a)
 		}
 	}

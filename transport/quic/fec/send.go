@@ -12,7 +12,7 @@ const (
 	longest  = 25 * time.Millisecond
 	// unknown is the parity until the peer has told: what QUIC loses in its first
 	// transfers costs more than that.
-	unknown = 4
+	unknown = 8
 )
 
 // sender makes groups of the packets to one peer. It is not safe for
@@ -20,7 +20,8 @@ const (
 type sender struct {
 	group  group
 	last   time.Time // when a packet was added
-	parity int       // per full group, as the peer asks
+	parity int       // per group of 64, as the peer asks
+	size   int       // after how many packets a group ends, as the peer asks; 0: 64
 	heard  uint16    // number of its latest report
 	any    bool
 }
@@ -52,7 +53,7 @@ func (s *sender) add(now time.Time, clock time.Duration, dst, packet []byte) (fr
 	copy(framed[Overhead:], packet)
 	g.size = max(g.size, fill(g.shards[g.count], packet))
 	g.count++
-	return framed, g.count == groupMost
+	return framed, g.count == groupMost || s.size > 0 && g.count >= s.size
 }
 
 // fill puts a packet into a shard and returns how much of that it takes.
@@ -80,7 +81,7 @@ func (s *sender) due() time.Time {
 func (s *sender) protect(clock time.Duration, send func([]byte)) error {
 	g := &s.group
 	defer func() { g.number, g.count, g.size = g.number+1, 0, 0 }()
-	r := (s.parity*g.count + groupMost - 1) / groupMost
+	r := parityOf(s.parity, g.count)
 	if r == 0 {
 		return nil
 	}
@@ -104,10 +105,13 @@ func (s *sender) protect(clock time.Duration, send func([]byte)) error {
 	return nil
 }
 
+// parityOf is the parity of a group that ends early, from that of a full one.
+func parityOf(parity, count int) int { return (parity*count + groupMost - 1) / groupMost }
+
 // hear takes a report of the peer in; one that was overtaken says nothing.
 func (s *sender) hear(r report) {
 	if s.any && int16(r.number-s.heard) <= 0 {
 		return
 	}
-	s.any, s.heard, s.parity = true, r.number, int(r.parity)
+	s.any, s.heard, s.parity, s.size = true, r.number, int(r.parity), int(r.size)
 }

@@ -17,13 +17,15 @@ const (
 	Overhead = 9
 	// groupMost is how many packets a group has at most, parityMost how many
 	// parity packets protect one.
-	groupMost  = 20
-	parityMost = 6
+	groupMost = 64
+	// groupLeast is how many the receiver may ask for at least.
+	groupLeast = 20
+	parityMost = 12
 
 	sizePrefix = 2 // in front of each packet within a shard
 	packetMost = 1500
 	shardMost  = packetMost + sizePrefix
-	reportSize = 6
+	reportSize = 7
 )
 
 // head is in front of data and parity:
@@ -63,13 +65,15 @@ func parse(b []byte) (h head, ok bool) {
 }
 
 // report is what a receiver tells the sender: the parity packets that a full
-// group needs, and the share of packets lost at random in 1/10000.
+// group needs, the share of packets lost at random in 1/10000, and after how many
+// packets a group is to end.
 //
-//	kind (1) number (2) parity (1) loss (2)
+//	kind (1) number (2) parity (1) loss (2) size (1)
 type report struct {
 	number uint16
 	parity uint8
 	loss   uint16
+	size   uint8
 }
 
 func (r report) put(b []byte) {
@@ -77,13 +81,14 @@ func (r report) put(b []byte) {
 	binary.BigEndian.PutUint16(b[1:], r.number)
 	b[3] = r.parity
 	binary.BigEndian.PutUint16(b[4:], r.loss)
+	b[6] = r.size
 }
 
 func parseReport(b []byte) (r report, ok bool) {
-	if len(b) != reportSize || b[0] != kindReport || b[3] > parityMost {
+	if len(b) != reportSize || b[0] != kindReport || b[3] > parityMost || b[6] < groupLeast || b[6] > groupMost {
 		return r, false
 	}
-	return report{number: binary.BigEndian.Uint16(b[1:]), parity: b[3], loss: binary.BigEndian.Uint16(b[4:])}, true
+	return report{number: binary.BigEndian.Uint16(b[1:]), parity: b[3], loss: binary.BigEndian.Uint16(b[4:]), size: b[6]}, true
 }
 
 // foreign reports whether a packet is QUIC's as it is.
