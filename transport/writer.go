@@ -110,7 +110,8 @@ func (w *Writer) open(f *Frame, payload int) (b []byte, head *block, err error) 
 		most = proto.Size(f.Header)
 	}
 	head = take(prefix + most + min(payload, gather))
-	b = append(head.b, magic...)
+	b = head.b
+	b = append(b, magic...)
 	b = append(b, envelope, 0, 0, 0, 0)
 	if plain {
 		b = appendHeader(b, f.Header)
