@@ -68,10 +68,11 @@ func inPieces(t *testing.T, host Factory) {
 
 // piecesEnd: who waits for pieces that never come is told, and the connection is well.
 func piecesEnd(t *testing.T, host Factory) {
-	seen := make(chan error, 1)
+	begun, seen := make(chan struct{}), make(chan error, 1)
 	a, _ := host(t, "a", Options{}), host(t, "b", Options{Handler: func(ctx context.Context, p transport.Peer, s transport.Stream) {
 		f, err := s.Begin(ctx)
 		if err == nil && f.Streams() {
+			close(begun)
 			seen <- f.Wait(context.WithoutCancel(ctx))
 			f.Release()
 			return
@@ -93,6 +94,7 @@ func piecesEnd(t *testing.T, host Factory) {
 	go func() { sent <- s.Send(ctx, f) }()
 	f.Fill()
 	f.Fill()
+	await(t, begun, "the header") // else the end may overtake it
 	f.Abandon(why)
 	if err := await(t, sent, "Send"); !errors.Is(err, why) {
 		t.Errorf("Send returned %v", err)
