@@ -37,7 +37,7 @@ func SetKey(ops []int) string {
 // leg is the cheapest way to send one value over one link.
 type leg struct {
 	encoding int           // index into Value.Encodings
-	cost     time.Duration // encode, serialise and decode
+	cost     time.Duration // to encode, serialise and decode
 }
 
 // pricer answers what things cost in one valid problem. It keeps the cheapest
@@ -68,7 +68,7 @@ func (c *pricer) legs(from, to int) []leg {
 		best := leg{encoding: -1}
 		for j := range v.Encodings {
 			e := &v.Encodings[j]
-			cost := e.Encode[from] + link.Serialise(e.Bytes) + e.Decode[to]
+			cost := Overlapped(e.Encode[from], link.Serialise(e.Bytes), e.Decode[to], e.outward(from, to))
 			if best.encoding < 0 || cost < best.cost {
 				best = leg{j, cost}
 			}
@@ -163,11 +163,11 @@ func opsAt(assign []int, at int) []int {
 //     decoded and encoded again at each hop. Inputs start at Hosts[0].
 //   - An output made elsewhere returns link by link along the same path.
 //   - A tensor takes the codec with the least encode + bytes/rate + decode on
-//     that link.
+//     that link; outward, one in pieces takes what Overlapped says of these.
 //   - Latency and Fixed of a link are paid once per direction where the link is
 //     used at all: the return message exists even if it carries no tensor.
 //
-// Total is the sum of all parts: nothing overlaps. The error is an *Error:
+// Total is the sum of all parts: nothing overlaps but the pieces of one tensor. The error is an *Error:
 // Invalid, Infeasible (a pin is broken) or Unlinked.
 func Evaluate(p Problem, path []int, assign []int) (Plan, error) {
 	if err := Validate(p); err != nil {
@@ -277,14 +277,20 @@ func (c *pricer) message(from, to int) Hop {
 
 func (c *pricer) load(h *Hop, v, from, to int) {
 	e := &c.p.Values[v].Encodings[c.legs(from, to)[v].encoding]
-	h.Tensors = append(h.Tensors, Crossing{Value: v, Codec: e.Codec, Bytes: e.Bytes})
+	t := Crossing{Value: v, Codec: e.Codec, Bytes: e.Bytes}
+	send := c.p.Links[from][to].Serialise(e.Bytes)
+	if n := e.outward(from, to); n > 1 {
+		t.Pieces, t.Encode, t.Decode = n, e.Encode[from], e.Decode[to]
+		h.Hidden += t.hidden(send)
+	}
+	h.Tensors = append(h.Tensors, t)
 	h.Encode += e.Encode[from]
-	h.Transfer += c.p.Links[from][to].Serialise(e.Bytes)
+	h.Transfer += send
 	h.Decode += e.Decode[to]
 }
 
 // Total is the time from the start of encoding to the end of decoding.
-func (h Hop) Total() time.Duration { return h.Encode + h.Transfer + h.Decode }
+func (h Hop) Total() time.Duration { return h.Encode + h.Transfer + h.Decode - h.Hidden }
 
 // Bytes is the encoded size of all tensors of the message, without framing.
 func (h Hop) Bytes() tensor.Bytes {

@@ -48,7 +48,8 @@ func smallProblem(t *rapid.T) Problem {
 				}
 			}
 			for _, codec := range []string{Raw, "fp16", "zstd"}[:rapid.IntRange(1, 3).Draw(t, "codecs")] {
-				v.Encodings = append(v.Encodings, Encoding{codec, tensor.Bytes(rapid.IntRange(0, 40).Draw(t, "bytes")), vector(5), vector(5)})
+				v.Encodings = append(v.Encodings, Encoding{codec, tensor.Bytes(rapid.IntRange(0, 40).Draw(t, "bytes")), vector(5), vector(5),
+					rapid.SampledFrom([]int{0, 0, 1, 2, 9}).Draw(t, "pieces")})
 			}
 			p.Values = append(p.Values, v)
 		}

@@ -104,9 +104,12 @@ func (p Plan) At(q Problem) Plan {
 		for i := range hops {
 			h := &hops[i]
 			l := q.Links[index[h.From]][index[h.To]]
-			h.Transfer = l.Transfer(0)
-			for _, t := range h.Tensors {
-				h.Transfer += l.Serialise(t.Bytes)
+			h.Transfer, h.Hidden = l.Transfer(0), 0
+			for k := range h.Tensors {
+				t := &h.Tensors[k]
+				send := l.Serialise(t.Bytes)
+				h.Transfer += send
+				h.Hidden += t.hidden(send)
 			}
 		}
 		return hops
@@ -159,6 +162,8 @@ type member struct {
 	Plan
 	breaks bool // it breaks that policy
 	work   time.Duration
+	flows  []flow
+	least  time.Duration // work without what can at most be hidden
 	fixed  time.Duration // of all its messages
 	bytes  []tensor.Bytes
 	// device and traffic are what it takes of the time and the links of Hosts[0].
@@ -190,10 +195,19 @@ func (f *front) add(plan Plan) {
 			h := &hops[i]
 			from, to := f.index(h.From), f.index(h.To)
 			m.bytes[from*hosts+to] = h.Bytes()
+			for _, t := range h.Tensors {
+				if t.Pieces > 1 {
+					m.flows = append(m.flows, flow{from*hosts + to, float64(t.Bytes), float64(t.Encode), float64(t.Decode), float64(t.Pieces)})
+				}
+			}
 			m.work += h.Encode + h.Decode
 			m.fixed += f.p.Links[from][to].Transfer(0)
 			m.take(h, plan.Path[0])
 		}
+	}
+	m.least = m.work
+	for i := range m.flows {
+		m.least -= m.flows[i].atMost()
 	}
 	f.members = append(f.members, m)
 }
@@ -304,9 +318,10 @@ func (f *front) before(a, b *member) bool {
 	return false
 }
 
-// dominates says whether m is at least as good as the other at all rates.
+// dominates says whether m is at least as good as the other at all rates, however
+// much of the other's work is hidden and however little of its own.
 func (m *member) dominates(other *member) bool {
-	if m.work > other.work || m.device > other.device || m.breaks && !other.breaks {
+	if m.work > other.least || m.device > other.device || m.breaks && !other.breaks {
 		return false
 	}
 	for i := range m.bytes {

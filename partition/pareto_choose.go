@@ -88,6 +88,9 @@ func (f *front) regrets(rates []BitsPerSecond) [][]float64 {
 						t += float64(b) * perByte[l]
 					}
 				}
+				for k := range m.flows {
+					t -= m.flows[k].hidden(perByte[m.flows[k].link])
+				}
 				if world == 1 && m.breaks {
 					t = math.Inf(1)
 				}

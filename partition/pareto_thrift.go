@@ -67,12 +67,17 @@ func (p Plan) priced(c *pricer) Plan {
 		hops = slices.Clone(hops)
 		for i := range hops {
 			h := &hops[i]
-			h.Encode, h.Decode = 0, 0
-			for _, t := range h.Tensors {
+			h.Encode, h.Decode, h.Tensors = 0, 0, slices.Clone(h.Tensors)
+			for k := range h.Tensors {
+				t := &h.Tensors[k]
 				encodings := c.p.Values[t.Value].Encodings
 				e := &encodings[slices.IndexFunc(encodings, func(e Encoding) bool { return e.Codec == t.Codec })]
-				h.Encode += e.Encode[index(h.From)]
-				h.Decode += e.Decode[index(h.To)]
+				from, to := index(h.From), index(h.To)
+				h.Encode += e.Encode[from]
+				h.Decode += e.Decode[to]
+				if t.Pieces > 1 {
+					t.Encode, t.Decode = e.Encode[from], e.Decode[to]
+				}
 			}
 		}
 		return hops

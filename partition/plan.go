@@ -40,6 +40,8 @@ type Hop struct {
 	Encode   time.Duration `json:"encode"`
 	Transfer time.Duration `json:"transfer"`
 	Decode   time.Duration `json:"decode"`
+	// Hidden is the part of these that happens at the same time as others of them.
+	Hidden time.Duration `json:"hidden,omitempty"`
 }
 
 // Crossing is one tensor on one link.
@@ -47,6 +49,10 @@ type Crossing struct {
 	Value int          `json:"value"` // index into Problem.Values
 	Codec string       `json:"codec"`
 	Bytes tensor.Bytes `json:"bytes"` // encoded
+	// Pieces is in how many it goes; only of such are Encode and Decode told.
+	Pieces int           `json:"pieces,omitempty"`
+	Encode time.Duration `json:"encode,omitempty"`
+	Decode time.Duration `json:"decode,omitempty"`
 }
 
 // Equal reports whether both plans do the same: the same ops on the same
@@ -58,7 +64,9 @@ func (p Plan) Equal(other Plan) bool {
 }
 
 func sameMessage(a, b Hop) bool {
-	return a.From == b.From && a.To == b.To && slices.Equal(a.Tensors, b.Tensors)
+	return a.From == b.From && a.To == b.To && slices.EqualFunc(a.Tensors, b.Tensors, func(a, b Crossing) bool {
+		return a.Value == b.Value && a.Codec == b.Codec && a.Bytes == b.Bytes
+	})
 }
 
 // OpsOn returns the ops that run on a host, ascending; nil if the host has no

@@ -51,7 +51,7 @@ func TestEvaluateByHand(t *testing.T) {
 	back0 := Hop{From: "edge", To: "device", Transfer: 2*ms + 5*ms + 2*ms}
 	tensors := func(h *Hop, values ...int) {
 		for _, v := range values {
-			h.Tensors = append(h.Tensors, Crossing{v, Raw, 1000})
+			h.Tensors = append(h.Tensors, Crossing{Value: v, Codec: Raw, Bytes: 1000})
 		}
 	}
 	tensors(&out0, 0, 1)

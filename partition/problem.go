@@ -75,6 +75,9 @@ type Encoding struct {
 	// Encode and Decode are indexed as Problem.Hosts.
 	Encode []time.Duration `json:"encode"`
 	Decode []time.Duration `json:"decode"`
+	// Pieces is in how many it goes outward, so that they are encoded, sent and decoded
+	// at the same time (Overlapped); 0 is 1.
+	Pieces int `json:"pieces,omitempty"`
 }
 
 // Value is a tensor that ops exchange.

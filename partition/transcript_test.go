@@ -132,13 +132,13 @@ func residual(t *testing.T, o map[string]string) (Problem, error) {
 					t.Fatal(err)
 				}
 				p.Values = append(p.Values, Value{Name: "jpeg", Producer: -1, Encodings: []Encoding{
-					{Raw, tensor.Bytes(kb * 1e3), slower(0), slower(0)}}})
+					{Codec: Raw, Bytes: tensor.Bytes(kb * 1e3), Encode: slower(0), Decode: slower(0)}}})
 			}
 			consume(&p, v, i)
 		}
 		p.Values = append(p.Values, Value{Name: op.name, Producer: i, Encodings: []Encoding{
-			{Raw, tensor.Bytes(op.kb * 1e3), slower(0), slower(0)},
-			{"fp16", tensor.Bytes(op.kb * 500), slower(op.kb * 5e-4), slower(op.kb * 5e-4)},
+			{Codec: Raw, Bytes: tensor.Bytes(op.kb * 1e3), Encode: slower(0), Decode: slower(0)},
+			{Codec: "fp16", Bytes: tensor.Bytes(op.kb * 500), Encode: slower(op.kb * 5e-4), Decode: slower(op.kb * 5e-4)},
 		}})
 	}
 	p.Values[len(p.Values)-1].Output = true

@@ -125,6 +125,8 @@ func validateValue(p Problem, i int) error {
 		switch {
 		case e.Bytes < 0:
 			return invalid(valueName(p, i), "the %q encoding has %d bytes", e.Codec, int64(e.Bytes))
+		case e.Pieces < 0:
+			return invalid(valueName(p, i), "the %q encoding comes in %d pieces", e.Codec, e.Pieces)
 		case len(e.Encode) != len(p.Hosts) || len(e.Decode) != len(p.Hosts):
 			return invalid(valueName(p, i), "the %q encoding has %d encode and %d decode times for %d hosts",
 				e.Codec, len(e.Encode), len(e.Decode), len(p.Hosts))

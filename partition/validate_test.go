@@ -38,6 +38,7 @@ func TestValidateNamesTheFault(t *testing.T) {
 		{"self", func(p *Problem) { p.Values[4].Consumers = []int{3} }, Invalid, "topological"},
 		{"no raw", func(p *Problem) { p.Values[4].Encodings = p.Values[4].Encodings[1:] }, Invalid, `"raw"`},
 		{"negative bytes", func(p *Problem) { p.Values[4].Encodings[0].Bytes = -1 }, Invalid, `value 4 "t3"`},
+		{"pieces", func(p *Problem) { p.Values[4].Encodings[1].Pieces = -1 }, Invalid, `"fp16"`},
 		{"encode missing", func(p *Problem) { p.Values[4].Encodings[1].Encode = nil }, Invalid, `"fp16"`},
 		{"negative decode", func(p *Problem) { p.Values[4].Encodings[1].Decode[0] = -1 }, Invalid, `"fp16"`},
 		{"negative segment", func(p *Problem) { p.Timed = map[Segment]time.Duration{{"edge", "0-3"}: -1} }, Invalid, "0-3"},

@@ -25,6 +25,7 @@ type candidate struct {
 	path  int // index into stream.paths
 	hosts []hostTerm
 	hops  []hopTerm
+	flows []flowTerm
 
 	phase     phase
 	epoch     Epoch
@@ -203,6 +204,11 @@ func checkPlan(self partition.HostID, p *partition.Plan) error {
 			if h.Encode < 0 || h.Decode < 0 || h.Bytes() < 0 {
 				return fmt.Errorf("hop %d takes less than nothing", i)
 			}
+			for _, t := range h.Tensors {
+				if t.Pieces < 0 || t.Encode < 0 || t.Encode > h.Encode || t.Decode < 0 || t.Decode > h.Decode {
+					return fmt.Errorf("hop %d: value %d takes less than nothing, or more than the hop", i, t.Value)
+				}
+			}
 		}
 	}
 	return nil
@@ -222,6 +228,12 @@ func (s *Scheduler) compile(st *stream, i int, from Candidate) {
 			c.hops = append(c.hops, hopTerm{s.world.line(a, b), 8 * float64(h.Bytes())})
 			if a == 0 || b == 0 {
 				c.traffic += float64(h.Bytes())
+			}
+			for _, t := range h.Tensors {
+				if t.Pieces > 1 {
+					c.flows = append(c.flows, flowTerm{s.world.line(a, b), 8 * float64(t.Bytes), a, b,
+						float64(t.Encode), float64(t.Decode), 1 - 1/float64(t.Pieces)})
+				}
 			}
 			c.hosts[slices.Index(p.Path, h.From)].cost += float64(h.Encode)
 			c.hosts[slices.Index(p.Path, h.To)].cost += float64(h.Decode)
@@ -253,6 +265,9 @@ func (s *Scheduler) reckon(c *candidate) float64 {
 		l := &s.world.lines[t.line]
 		sum += l.fixed + t.bits*l.perBit
 	}
+	if len(c.flows) > 0 && !math.IsInf(sum, 1) {
+		sum -= s.hidden(c)
+	}
 	return sum
 }
 
@@ -270,6 +285,9 @@ func (s *Scheduler) doubt(c *candidate) float64 {
 		variance += d * d
 	}
 	relative := 0.0
+	if !math.IsInf(sum, 1) {
+		sum -= s.hidden(c)
+	}
 	if sum > 0 {
 		relative = variance / (sum * sum)
 	}

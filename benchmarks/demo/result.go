@@ -363,7 +363,7 @@ func (row *Row) finish() {
 		}
 		w := Work{
 			Host: st.Host, Predicted: ms(st.Compute),
-			P50:     mid(func(r nodes.HostReport) time.Duration { return r.Queue + r.Decode + r.Compute + r.Encode }),
+			P50:     mid(func(r nodes.HostReport) time.Duration { return r.Queue + r.Decode + r.Compute + r.Encode + r.Hidden }),
 			Queue:   mid(func(r nodes.HostReport) time.Duration { return r.Queue }),
 			Decode:  mid(func(r nodes.HostReport) time.Duration { return r.Decode }),
 			Compute: mid(func(r nodes.HostReport) time.Duration { return r.Compute }),

@@ -253,7 +253,7 @@ func (c *cell) measure(p partition.Plan) (whole, work float64, err error) {
 func workOf(r nodes.InferReport) time.Duration {
 	var sum time.Duration
 	for _, h := range r.Hosts {
-		sum += h.Queue + h.Decode + h.Compute + h.Encode
+		sum += h.Queue + h.Decode + h.Compute + h.Encode + h.Hidden
 	}
 	return sum
 }

@@ -184,7 +184,19 @@ func compile(m Model, p *partition.Plan) plan {
 	return out
 }
 
-func hopOf(h partition.Hop) hop { return hop{h.Bytes(), h.Encode, h.Decode} }
+// hopOf is what a message takes of its hosts. Of a tensor in pieces the first is
+// encoded before it is sent and the last decoded when it is there; the rest of that
+// work is taken to be hidden behind the link, and no host to be busy with it.
+func hopOf(h partition.Hop) hop {
+	out := hop{h.Bytes(), h.Encode, h.Decode}
+	for _, t := range h.Tensors {
+		if n := time.Duration(t.Pieces); n > 1 {
+			out.encode -= t.Encode - t.Encode/n
+			out.decode -= t.Decode - t.Decode/n
+		}
+	}
+	return out
+}
 
 // costOf is what a host takes for some ops.
 func costOf(p partition.Problem, role int, ops []int, key string) time.Duration {
