@@ -70,7 +70,7 @@ type cell struct {
 
 func cells(quick bool) (all []cell) {
 	if quick {
-		return []cell{{100, 5 * time.Millisecond, 8, transport.Zstd, 3}}
+		return []cell{{100, 5 * time.Millisecond, 2, transport.Zstd, 1}}
 	}
 	for _, l := range []cell{{mbps: 20, rtt: 20 * time.Millisecond}, {mbps: 100, rtt: 5 * time.Millisecond}} {
 		for _, slow := range []float64{1, 8} {
