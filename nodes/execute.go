@@ -28,8 +28,10 @@ type job struct {
 	stream   scheduler.StreamID        // likewise
 	given    func(models.ValueID) bool // what arrives with the request
 	values   Values
-	decode   func() error  // fills values with what is given; may be nil
-	hidden   time.Duration // work of decoding while it arrived
+	decode   func() error // fills values with what is given; may be nil
+	// Of decoding what came in pieces: work while it arrived, and waiting and work
+	// behind the last byte.
+	hidden, queued, decoded time.Duration
 	// patience is how long the next host may take before it is given up; 0: as
 	// long as the deadline lets it. elsewhere names other steps that do the
 	// same when the next host fails; it may be nil, and may return nil.
@@ -98,15 +100,15 @@ func (a *Agent) execute(ctx context.Context, j *job) (Values, []HostReport, erro
 	var after []func() error
 	if len(j.behind) > 0 {
 		out = &outgoing{a: a, j: j}
-		defer out.release()
+		defer out.end()
 		after = []func() error{out.encode, func() error { return out.stream(ctx) }}
 	}
 	spent, err := a.runStep(ctx, j, after...)
 	if err != nil {
-		out.abandon(err)
 		return nil, nil, a.failed("run segment", err)
 	}
 	report.spend(spent, out != nil && out.gone != nil)
+	report.Queue, report.Decode = report.Queue+j.queued, report.Decode+j.decoded
 	reports := []HostReport{report}
 	answers := Values{}
 	if len(j.behind) > 0 {
@@ -161,7 +163,7 @@ func (a *Agent) runStep(ctx context.Context, j *job, after ...func() error) (Spe
 func (j *job) frame() (*transport.Frame, error) {
 	f := transport.NewFrame(kindSegment)
 	pieces := func(id models.ValueID) int {
-		return transport.Chunks(j.steps[0].Send[id], j.values[id].DType, j.values[id].Bytes())
+		return transport.Chunks(j.steps[0].Send[id], j.values[id].DType, j.values[id].Shape, j.values[id].Bytes())
 	}
 	ready := slices.Clone(j.onward)
 	slices.SortStableFunc(ready, func(a, b models.ValueID) int { return cmp.Compare(pieces(a), pieces(b)) })
@@ -414,7 +416,7 @@ func (a *Agent) serveSegment(ctx context.Context, f *transport.Frame) (*transpor
 	if err != nil {
 		return nil, err
 	}
-	if j.hidden, err = a.decodeArriving(ctx, f); err != nil {
+	if j.hidden, j.queued, j.decoded, err = a.decodeArriving(ctx, f); err != nil {
 		return nil, err
 	}
 	if whole := f.Arrival.Last; f.Streams() && whole.After(came) {

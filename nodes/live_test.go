@@ -88,7 +88,7 @@ func TestSizesAreOfTheTrueWeights(t *testing.T) {
 		{[]Profile{profile(true, 900), profile(false, 300)}, 300},
 		{[]Profile{profile(true, 900), profile(true, 800)}, 0},
 	} {
-		out := encodingsOf(3, tensor.Float32, 1000, c.profiles, allowed(nil))
+		out := encodingsOf(3, tensor.Float32, tensor.Shape{250}, 1000, c.profiles, allowed(nil))
 		if out[0].Bytes != 1000 || len(out) == 2 != (c.want > 0) || c.want > 0 && (out[1].Bytes != c.want || out[1].Encode[1] != time.Duration(c.profiles[1].Values[3][1].Bytes)) {
 			t.Errorf("%v", out)
 		}

@@ -2,6 +2,8 @@ package nodes
 
 import (
 	"context"
+	"errors"
+	"runtime/debug"
 	"time"
 
 	"github.com/cleaveml/cleave/transport"
@@ -15,6 +17,7 @@ type outgoing struct {
 	frame  *transport.Frame // nil before encode
 	report HostReport       // what forwarding adds to this host's
 
+	back  bool        // forward has returned, and reply told
 	ready bool        // what was done before it has taken its time
 	gone  chan remote // forward has been called; nil: not yet
 	err   error       // its; valid after gone
@@ -51,8 +54,14 @@ func (o *outgoing) send(ctx context.Context) {
 	o.gone = make(chan remote, 1)
 	go func() {
 		var r remote
+		defer func() {
+			if p := recover(); p != nil { // whatever a peer answers, the agent goes on
+				o.a.log.Error("an answer made the agent panic", "panic", p, "stack", string(debug.Stack()))
+				o.err = &Error{Op: kindSegment, Node: o.a.cfg.ID, Kind: Failed, Err: errors.New("internal error, see the host's log")}
+			}
+			o.gone <- r
+		}()
 		r, o.err = o.forward(ctx)
-		o.gone <- r
 	}()
 }
 
@@ -65,40 +74,54 @@ func (o *outgoing) reply(ctx context.Context) (remote, error) {
 	if o.gone == nil {
 		return o.forward(ctx)
 	}
-	return <-o.gone, o.err
+	r := <-o.gone
+	o.back = true
+	return r, o.err
 }
 
-// abandon ends a message that is not encoded any further.
-func (o *outgoing) abandon(err error) {
-	if o == nil || o.gone == nil {
-		return
+// end ends a message that is on its way, and gives its memory back.
+func (o *outgoing) end() {
+	if o.gone != nil && !o.back {
+		o.frame.Abandon(errors.New("the host that sends it has given up"))
+		<-o.gone
 	}
-	o.frame.Abandon(err)
-	<-o.gone
-}
-
-func (o *outgoing) release() {
 	if o.frame != nil {
 		o.frame.Recycle()
 	}
 }
 
 // decodeArriving decodes what comes in pieces while the next ones are on the way, and
-// returns when all are here: how much work was done by then. What has come at the last is
-// left for the phase of decoding.
-func (a *Agent) decodeArriving(ctx context.Context, f *transport.Frame) (hidden time.Duration, err error) {
+// returns when all are here: the work that was done by then, and what waiting and work
+// went on behind the last byte. What has come at the last is left for the phase of
+// decoding.
+func (a *Agent) decodeArriving(ctx context.Context, f *transport.Frame) (hidden, queued, decoded time.Duration, err error) {
+	type turn struct{ began, ran, ended time.Time }
+	var turns []turn
 	for {
 		more, err := f.WaitPiece(ctx)
 		if err != nil {
-			return hidden, a.failed("receive tensors", err)
+			return 0, 0, 0, a.failed("receive tensors", err)
 		}
 		if !more {
-			return hidden, nil
+			break
 		}
+		began := time.Now()
 		spent, err := a.cfg.Compute.Pace().Do(ctx, f.Decode)
 		if err != nil {
-			return hidden, a.failed("receive tensors", err)
+			return 0, 0, 0, a.failed("receive tensors", err)
 		}
-		hidden += spent.Work()
+		turns = append(turns, turn{began, began.Add(spent.Queue), time.Now()})
 	}
+	behind := func(from, to time.Time) time.Duration {
+		if from.Before(f.Arrival.Last) {
+			from = f.Arrival.Last
+		}
+		return max(0, to.Sub(from))
+	}
+	for _, t := range turns {
+		late := behind(t.ran, t.ended)
+		hidden += t.ended.Sub(t.ran) - late
+		queued, decoded = queued+behind(t.began, t.ran), decoded+late
+	}
+	return hidden, queued, decoded, nil
 }

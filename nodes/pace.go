@@ -94,6 +94,9 @@ func (p *Pace) Do(ctx context.Context, phases ...func() error) (Spent, error) {
 		if err := p.stretch(ctx, extra); err != nil {
 			return s, err
 		}
+		if err := ctx.Err(); err != nil {
+			return s, err
+		}
 		extra = 0
 	}
 	return s, p.stretch(ctx, extra)

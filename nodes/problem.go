@@ -48,7 +48,7 @@ func NewProblem(g *models.Graph, hosts []partition.Host, links [][]partition.Lin
 		if !v.Movable() {
 			size = immovable
 		}
-		value.Encodings = encodingsOf(models.ValueID(i), v.DType, size, profiles, allowed(codecs))
+		value.Encodings = encodingsOf(models.ValueID(i), v.DType, v.Shape, size, profiles, allowed(codecs))
 		p.Values = append(p.Values, value)
 	}
 	return p, nil
@@ -62,7 +62,7 @@ const immovable tensor.Bytes = 1 << 34
 // each, sizes from the first that measured with the model's weights. That is the
 // origin, which has the data; where all hosts had stand-ins, how well a value
 // compresses is not known and only raw is offered.
-func encodingsOf(id models.ValueID, d tensor.DType, size tensor.Bytes, profiles []Profile, codecs []transport.Codec) []partition.Encoding {
+func encodingsOf(id models.ValueID, d tensor.DType, shape tensor.Shape, size tensor.Bytes, profiles []Profile, codecs []transport.Codec) []partition.Encoding {
 	n := len(profiles)
 	out := []partition.Encoding{{Codec: string(transport.Raw), Bytes: size, Encode: make([]time.Duration, n), Decode: make([]time.Duration, n)}}
 	truth := slices.IndexFunc(profiles, func(p Profile) bool { return !p.StandIn })
@@ -78,7 +78,7 @@ func encodingsOf(id models.ValueID, d tensor.DType, size tensor.Bytes, profiles 
 		if e.Codec == transport.Raw || !slices.Contains(codecs, e.Codec) {
 			continue
 		}
-		enc := partition.Encoding{Codec: string(e.Codec), Bytes: e.Bytes, Pieces: transport.Chunks(e.Codec, d, size)}
+		enc := partition.Encoding{Codec: string(e.Codec), Bytes: e.Bytes, Pieces: transport.Chunks(e.Codec, d, shape, size)}
 		for _, p := range profiles {
 			for _, x := range p.Values[id] {
 				if x.Codec == e.Codec {

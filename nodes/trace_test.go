@@ -47,20 +47,36 @@ func (j *journal) has(parts ...string) bool {
 	return false
 }
 
+// spanNotes are the spans in which hosts ran their segment last. Sessions run beside
+// requests, too, when they are built.
+type spanNotes struct {
+	mu sync.Mutex
+	of map[partition.HostID]trace.SpanContext
+}
+
+func (n *spanNotes) note(ctx context.Context, id partition.HostID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.of[id] = trace.SpanContextFromContext(ctx)
+}
+
+func (n *spanNotes) at(id partition.HostID) trace.SpanContext {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.of[id]
+}
+
 // tracedTrio notes the span in which each host runs its segment.
-func tracedTrio(t *testing.T) (c *trio, spans map[partition.HostID]trace.SpanContext, logs map[partition.HostID]*journal) {
-	spans, logs = map[partition.HostID]trace.SpanContext{}, map[partition.HostID]*journal{}
+func tracedTrio(t *testing.T) (c *trio, spans *spanNotes, logs map[partition.HostID]*journal) {
+	spans, logs = &spanNotes{of: map[partition.HostID]trace.SpanContext{}}, map[partition.HostID]*journal{}
 	c = newTrio(t, func(cfg *nodes.Config) {
 		logs[cfg.ID] = &journal{}
 		cfg.Tracer = telemetry.W3C{}
 		cfg.Log = slog.New(slog.NewTextHandler(logs[cfg.ID], &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
-	var mu sync.Mutex
 	for id, h := range c.hosts {
 		h.engine.setHold(func(ctx context.Context, _ int) error {
-			mu.Lock()
-			defer mu.Unlock()
-			spans[id] = trace.SpanContextFromContext(ctx)
+			spans.note(ctx, id)
 			return nil
 		})
 	}
@@ -80,15 +96,15 @@ func TestTraceOfTheCallerReachesTheLastHost(t *testing.T) {
 		t.Errorf("the report names the trace %q", report.Trace)
 	}
 	for id := range c.hosts {
-		if got := spans[id]; got.TraceID().String() != traceID || got.SpanID().String() != "b7ad6b7169203331" || !got.IsSampled() {
+		if got := spans.at(id); got.TraceID().String() != traceID || got.SpanID().String() != "b7ad6b7169203331" || !got.IsSampled() {
 			t.Errorf("%s ran its segment as %+v", id, got)
 		}
 	}
 	// Nobody's trace stays with the connection.
 	_, report, err = app.Infer(t.Context(), c.g, epoch, input())
 	must(t, err)
-	if report.Trace != "" || spans["cloud"].IsValid() {
-		t.Errorf("a request of no trace ran as %q, %+v", report.Trace, spans["cloud"])
+	if report.Trace != "" || spans.at("cloud").IsValid() {
+		t.Errorf("a request of no trace ran as %q, %+v", report.Trace, spans.at("cloud"))
 	}
 	must(t, c.hosts["edge"].endpoint.Close()) // its handlers have returned
 	if !logs["edge"].has("request answered", "kind=segment", "trace="+traceID) {
@@ -112,8 +128,8 @@ func TestGarbageForATraceIsIgnored(t *testing.T) {
 		answers, report, err := app.Traced(garbage(bad)).Infer(t.Context(), c.g, epoch, input())
 		must(t, err)
 		check(t, answers)
-		if report.Trace != "" || spans["device"].IsValid() || spans["cloud"].IsValid() {
-			t.Errorf("%.60q ran as %q, %+v", bad, report.Trace, spans["cloud"])
+		if report.Trace != "" || spans.at("device").IsValid() || spans.at("cloud").IsValid() {
+			t.Errorf("%.60q ran as %q, %+v", bad, report.Trace, spans.at("cloud"))
 		}
 	}
 }

@@ -66,12 +66,12 @@ func (p *pieces) finish(err error) {
 }
 
 // at returns piece i and whether it had to be waited for.
-func (p *pieces) at(i int) (one piece, waited bool, err error) {
+func (p *pieces) at(ctx context.Context, i int) (one piece, waited bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i >= len(p.have) && !p.done {
-		waited = true
-		p.more.Wait()
+	waited = i >= len(p.have) && !p.done
+	if err := p.until(ctx, func() bool { return i < len(p.have) || p.done }); err != nil {
+		return piece{}, waited, err
 	}
 	if i < len(p.have) {
 		return p.have[i], waited, nil
@@ -161,16 +161,16 @@ func split(i, raw, step int) []piece {
 // encoded at once, as Add does. t.Data must not change until the frame is released.
 // The error is as Add's.
 func (f *Frame) AddStreamed(value string, c Codec, t tensor.Tensor) error {
-	if err := t.Validate(); err != nil || c.pieceOf(t) == 0 {
-		return f.Add(value, c, t)
+	step := 0
+	if t.Validate() == nil {
+		step = c.pieceOf(t.DType, t.Shape, t.Bytes())
 	}
-	if !c.Supports(t.DType) {
-		return c.unsupported("%v tensors cannot travel as %s", t.DType, c)
+	if step == 0 {
+		return f.Add(value, c, t)
 	}
 	if f.pieces == nil {
 		f.pieces = newPieces()
 	}
-	step := c.pieceOf(t)
 	i := len(f.parts)
 	f.append(value, c, t, part{source: t})
 	h := f.Header.Tensors[i]
@@ -185,6 +185,14 @@ func (f *Frame) AddStreamed(value string, c Codec, t tensor.Tensor) error {
 func (f *Frame) whole() (n tensor.Bytes) {
 	for i := range f.parts {
 		n += tensor.Bytes(len(f.parts[i].encoded))
+	}
+	return n
+}
+
+// claimed is how many bytes come whole, by the header.
+func (f *Frame) claimed() (n tensor.Bytes) {
+	for _, t := range f.Header.Tensors {
+		n += tensor.Bytes(t.EncodedLength)
 	}
 	return n
 }
@@ -310,8 +318,11 @@ func (f *Frame) Decode() error {
 func (f *Frame) decode(one piece) error {
 	h, part := f.Header.Tensors[one.of], &f.parts[one.of]
 	if part.decoded == nil {
-		part.decoded = take(int(h.RawLength))
-		part.decoded.b = part.decoded.b[:h.RawLength]
+		part.decoded = take(min(int(h.RawLength), trusted))
+	}
+	if one.to > len(part.decoded.b) { // grows as pieces come: a claim alone costs nothing
+		part.decoded = part.decoded.grown(min(int(h.RawLength), 2*one.to))
+		part.decoded.b = part.decoded.b[:one.to]
 	}
 	c := Codec(h.Codec)
 	if one.raw {
@@ -338,15 +349,15 @@ func (f *Frame) streamed(i int, t tensor.Tensor) (tensor.Tensor, error) {
 
 // writePieces writes those of tensor i, the first of which is number first, each
 // as soon as it is there, and returns the number of the next tensor's first.
-func (w *Writer) writePieces(f *Frame, i, first int) (next int, sent tensor.Bytes, err error) {
+func (w *Writer) writePieces(ctx context.Context, f *Frame, i, first int, left tensor.Bytes) (next int, sent tensor.Bytes, err error) {
 	for from := uint64(0); from < f.Header.Tensors[i].RawLength; first++ {
-		one, waited, err := f.pieces.at(first)
+		one, waited, err := f.pieces.at(ctx, first)
 		if err != nil {
 			return first, sent, err
 		}
 		one.label(waited && from > 0)
-		if sent += tensor.Bytes(len(one.body.b)); sent > w.l.Payload {
-			return first, sent, protocolError("send", "a tensor of more than %d bytes, which is the limit", w.l.Payload)
+		if sent += tensor.Bytes(len(one.body.b)); sent > left {
+			return first, sent, protocolError("send", "tensors exceed the limit of %d bytes", w.l.Payload)
 		}
 		if _, err := w.w.Write(one.body.b); err != nil {
 			return first, sent, err
@@ -413,7 +424,9 @@ func (f *Frame) announce() {
 // pieces reads those of tensor i.
 func (r *Reader) pieces(f *Frame, i int, left *tensor.Bytes) error {
 	t := f.Header.Tensors[i]
-	for n, one := range split(i, int(t.RawLength), int(t.Piece)*tensor.DType(t.Dtype).Size()) {
+	raw, step := int(t.RawLength), int(t.Piece)*tensor.DType(t.Dtype).Size()
+	for n := 0; n*step < raw; n++ {
+		one := piece{of: i, from: n * step, to: min(raw, (n+1)*step)}
 		if err := r.piece(&one, Codec(t.Codec), n, left); err != nil {
 			return err
 		}
@@ -434,7 +447,7 @@ func (r *Reader) piece(one *piece, c Codec, n int, left *tensor.Bytes) (err erro
 	if one.raw {
 		most = one.to - one.from
 	}
-	if exact := one.raw || c.exact(); size > most || exact && size != most || tensor.Bytes(size) > *left {
+	if exact := one.raw || c.exact(); size == 0 || size > most || exact && size != most || tensor.Bytes(size) > *left {
 		return protocolError("receive", "a piece of %d bytes as %s cannot come from %d, or exceeds the limit", size, c, one.to-one.from)
 	}
 	*left -= tensor.Bytes(size)

@@ -76,7 +76,7 @@ func TestPiecesAreTheWhole(t *testing.T) {
 		}
 		f := streamed(t, c, x)
 		defer f.Release()
-		if f.Streams() != (c.pieceOf(x) > 0) {
+		if f.Streams() != (c.pieceOf(x.DType, x.Shape, x.Bytes()) > 0) {
 			r.Fatalf("%d elements as %s: in pieces %v", len(x.Data)/4, c, f.Streams())
 		}
 		in := read(t, encodeFrame(t, f))
@@ -93,20 +93,24 @@ func TestPiecesAreTheWhole(t *testing.T) {
 }
 
 func TestChunksSaysHowMany(t *testing.T) {
-	for _, c := range Codecs() {
-		x := relu(1, 1, 64, 56, 56)
-		if c == JPEG {
-			x = tensor.Tensor{DType: tensor.Uint8, Shape: tensor.Shape{400, 400, 3}, Data: make([]byte, 480000)}
+	for _, shape := range [][]int64{{1, 64, 56, 56}, {200704}, {1, 1, 448, 448}, {1, 3, 260, 260}, {1, 2, 260, 260}, {7, 100, 300}} {
+		for _, c := range Codecs() {
+			x := relu(1, shape...)
+			if c == JPEG {
+				x = tensor.Tensor{DType: tensor.Uint8, Shape: tensor.Shape{400, 400, 3}, Data: make([]byte, 480000)}
+				for i := range x.Data {
+					x.Data[i] = byte(i / 1000)
+				}
+			}
+			f := NewFrame("run")
+			if err := f.AddStreamed("x", c, x); err != nil {
+				t.Fatal(err)
+			}
+			if n, said := max(1, len(f.todo)), Chunks(c, x.DType, x.Shape, x.Bytes()); n != said {
+				t.Errorf("%s, %v: %d pieces, said %d", c, shape, n, said)
+			}
+			f.Release()
 		}
-		f := NewFrame("run")
-		if err := f.AddStreamed("x", c, x); err != nil {
-			t.Fatal(err)
-		}
-		n, said := max(1, len(f.todo)), Chunks(c, x.DType, tensor.Bytes(len(x.Data)))
-		if n != said && !(c.int8() && n >= said && n <= said+1) {
-			t.Errorf("%s: %d pieces, said %d", c, n, said)
-		}
-		f.Release()
 	}
 }
 
@@ -291,7 +295,7 @@ func TestRefusedPieces(t *testing.T) {
 	f := good()
 	b := encodeFrame(t, f)
 	first := len(b) - int(f.Payload())
-	for _, word := range []uint32{0x3fffffff, rawPiece | 17, rawPiece | 1<<20} {
+	for _, word := range []uint32{0x3fffffff, rawPiece | 17, rawPiece | 1<<20, 0} {
 		bad := bytes.Clone(b)
 		binary.LittleEndian.PutUint32(bad[first:], word)
 		if _, err := NewReader(bytes.NewReader(bad), Limits{}, nil).Read(); KindOf(err) != Protocol {
@@ -304,6 +308,19 @@ func TestRefusedPieces(t *testing.T) {
 	if _, err := NewReader(bytes.NewReader(b), Limits{Payload: 1000}, nil).Read(); KindOf(err) != Protocol {
 		t.Errorf("beyond the limit: %v", err)
 	}
+	both := streamed(t, Zstd, x)
+	if err := both.AddStreamed("y", Zstd, x); err != nil {
+		t.Fatal(err)
+	}
+	for both.Fill() {
+	}
+	if _, err := NewReader(bytes.NewReader(encodeFrame(t, both)), Limits{Payload: f.Payload() * 3 / 2}, nil).Read(); KindOf(err) != Protocol {
+		t.Errorf("both are beyond the limit: %v", err)
+	}
+	if _, err := NewWriter(io.Discard, Limits{Payload: f.Payload() * 3 / 2}).Write(both); KindOf(err) != Protocol {
+		t.Errorf("both are beyond the limit of the sender: %v", err)
+	}
+	both.Release()
 	if _, err := NewReader(bytes.NewReader(b), Limits{Raw: 1000}, nil).Read(); KindOf(err) != Protocol {
 		t.Errorf("beyond the limit decoded: %v", err)
 	}

@@ -47,6 +47,8 @@ type arrivalMark struct {
 	pieces     int          // reads since then
 	mid        tensor.Bytes // got when five eighths were in
 	midway     time.Time
+	late       tensor.Bytes // got when 13 of 16 were in
+	lately     time.Time
 	last       time.Time
 
 	// Of a frame with pieces: bytes that come in them, decoded, until the first is
@@ -156,7 +158,7 @@ func (l Limits) check(h *wire.Header) (payload tensor.Bytes, err error) {
 			return 0, protocolError("receive", "tensor %.80q: %d bytes do not fit its shape or exceed the limit of %d", t.Value, t.RawLength, l.Raw)
 		}
 		if t.Piece > 0 {
-			if !c.streams() || t.EncodedLength > 0 || t.Piece < leastPiece || uint64(t.Piece)*uint64(dtype.Size()) >= t.RawLength {
+			if uint64(t.Piece)*uint64(dtype.Size()) < leastPieceBytes || !c.streams() || t.EncodedLength > 0 || t.Piece < leastPiece || uint64(t.Piece)*uint64(dtype.Size()) >= t.RawLength {
 				return 0, protocolError("receive", "tensor %.80q: %d bytes as %s cannot come in pieces of %d elements", t.Value, size, c, t.Piece)
 			}
 			if raw += size; raw > l.Raw {
@@ -178,7 +180,7 @@ func (l Limits) check(h *wire.Header) (payload tensor.Bytes, err error) {
 }
 
 func (r *Reader) body(f *Frame) (err error) {
-	left := r.l.Payload
+	left := r.l.Payload - f.claimed() // for pieces
 	for i, t := range f.Header.Tensors {
 		if t.Piece > 0 {
 			if err := r.pieces(f, i, &left); err != nil {
@@ -190,7 +192,6 @@ func (r *Reader) body(f *Frame) (err error) {
 		if err != nil {
 			return err
 		}
-		left -= tensor.Bytes(t.EncodedLength)
 		f.parts[i].encoded, f.parts[i].owned = room.b, room
 	}
 	return nil
@@ -264,6 +265,9 @@ func (m *arrivalMark) note(n tensor.Bytes, now time.Time) {
 	if m.mid == 0 && m.got >= m.total*5/8 {
 		m.mid, m.midway = m.got, now
 	}
+	if m.late == 0 && m.got >= m.total*13/16 {
+		m.late, m.lately = m.got, now
+	}
 }
 
 func (m *arrivalMark) arrival(began time.Time) Arrival {
@@ -296,7 +300,11 @@ func (m *arrivalMark) tail() (rate partition.BitsPerSecond, enough bool) {
 	if before < 2*float64(late)/float64(took) {
 		return 0, false
 	}
-	return partition.BitsPerSecond(float64(late) * 8 / took.Seconds()), Tells(late, took)
+	// A bucket that is empty only within the tail has let some of that through at once.
+	first := float64(m.late-m.mid) / float64(max(1, m.lately.Sub(m.midway)))
+	second := float64(m.got-m.late) / float64(max(1, m.last.Sub(m.lately)))
+	steady := m.got == m.late || first < 2*second
+	return partition.BitsPerSecond(float64(late) * 8 / took.Seconds()), steady && Tells(late, took)
 }
 
 // Tells reports whether a transfer of so many bytes says something of its link

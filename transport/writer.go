@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -58,6 +59,12 @@ func NewWriter(w io.Writer, l Limits) *Writer { return &Writer{w, l.withDefaults
 // one Write; large tensors are not copied. Errors of the underlying writer
 // come back as they are, others are *Error of kind Protocol.
 func (w *Writer) Write(f *Frame) (tensor.Bytes, error) {
+	return w.WriteContext(context.Background(), f)
+}
+
+// WriteContext is Write, which waits for pieces no longer than ctx lasts: then it
+// returns ctx's error.
+func (w *Writer) WriteContext(ctx context.Context, f *Frame) (tensor.Bytes, error) {
 	if len(f.Header.GetTensors()) != len(f.parts) {
 		return 0, protocolError("send", "the header describes %d tensors, the frame holds %d; use Frame.Add",
 			len(f.Header.GetTensors()), len(f.parts))
@@ -69,16 +76,17 @@ func (w *Writer) Write(f *Frame) (tensor.Bytes, error) {
 	}
 	defer head.free()
 	total := len(b) + int(payload)
-	first := 0 // of the next tensor in pieces
+	first, left := 0, w.l.Payload-payload // of the next tensor in pieces; what they may have
 	for i, p := range f.parts {
 		if f.Header.Tensors[i].Piece > 0 {
 			if b, err = w.flush(b); err != nil {
 				return 0, err
 			}
 			var sent tensor.Bytes
-			if first, sent, err = w.writePieces(f, i, first); err != nil {
+			if first, sent, err = w.writePieces(ctx, f, i, first, left); err != nil {
 				return 0, err
 			}
+			left -= sent
 			total += int(sent)
 			continue
 		}

@@ -82,6 +82,7 @@ func present(plan partition.Plan, opened, now nodes.StreamState) partition.Plan 
 			after, ok2 := direction(now.Links, h.From, h.To)
 			if ok && ok2 && before.Rate > 0 && after.Rate > 0 {
 				h.Transfer += transfer(after, h.Bytes()) - transfer(before, h.Bytes())
+				h.Hidden = hidden(h, after)
 			}
 		}
 		return hops
@@ -93,6 +94,15 @@ func present(plan partition.Plan, opened, now nodes.StreamState) partition.Plan 
 // transfer is the part of a message's time that the rate and the way make.
 func transfer(l nodes.LinkState, size tensor.Bytes) time.Duration {
 	return partition.Link{Rate: l.Rate, Latency: l.RTT / 2}.Transfer(size)
+}
+
+// hidden is what of a message happens at the same time at that rate.
+func hidden(h *partition.Hop, l nodes.LinkState) (sum time.Duration) {
+	for _, t := range h.Tensors {
+		send := partition.Link{Rate: l.Rate}.Serialise(t.Bytes)
+		sum += t.Encode + send + t.Decode - partition.Overlapped(t.Encode, send, t.Decode, t.Pieces)
+	}
+	return sum
 }
 
 // inFlight says how the requests under way at a kill ended.

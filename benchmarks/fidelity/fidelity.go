@@ -146,7 +146,7 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 			plans = append(plans, f.Plan)
 		}
 	}
-	times, work, err := c.real(ctx, plans)
+	runs, err := c.real(ctx, plans)
 	if err != nil {
 		return nil, err
 	}
@@ -154,23 +154,24 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 	m.Problem.Timed = reply.Problem.Timed
 	var rows []Row
 	for i, p := range plans {
-		if len(times[i]) < 2 {
-			return nil, fmt.Errorf("%d requests ran by all stages of %s", len(times[i]), p)
+		times := runs[i].times
+		if len(times) < 2 {
+			return nil, fmt.Errorf("%d requests ran by all stages of %s", len(times), p)
 		}
 		sim, err := simulate(ctx, m, p, c.network, c.Seed)
 		if err != nil {
 			return nil, fmt.Errorf("simulate %s: %w", p, err)
 		}
 		q := func(samples []time.Duration, q float64) float64 { return ms(benchmarks.Quantile(samples, q)) }
-		row := Row{Model: c.subject.Name, Network: c.network.Name, Plan: p.String(), Chosen: i == 0, Samples: len(times[i]),
-			Real: q(times[i], 0.5), RealP90: q(times[i], 0.9), Sim: q(sim, 0.5), SimP90: q(sim, 0.9), Predicted: ms(p.Total)}
+		row := Row{Model: c.subject.Name, Network: c.network.Name, Plan: p.String(), Chosen: i == 0, Samples: len(times),
+			Real: q(times, 0.5), RealP90: q(times, 0.9), Sim: q(sim, 0.5), SimP90: q(sim, 0.9), Predicted: ms(p.Total)}
 		row.Profiled = row.Sim / row.Real
 		for half := range 2 {
-			sim, err := simulate(ctx, m, withWork(p, work[i], half), c.network, c.Seed)
+			sim, err := simulate(ctx, m, withWork(p, runs[i], half), c.network, c.Seed)
 			if err != nil {
 				return nil, fmt.Errorf("simulate %s: %w", p, err)
 			}
-			row.Ratio += q(sim, 0.5) / q(every(times[i], 1-half), 0.5) / 2
+			row.Ratio += q(sim, 0.5) / q(every(times, 1-half), 0.5) / 2
 		}
 		rows = append(rows, row)
 	}
@@ -178,14 +179,15 @@ func (c cell) run(ctx context.Context) ([]Row, error) {
 }
 
 // real runs the plans on the agents, in turns whose order is drawn anew, and returns
-// the latencies of each and what each stage worked; the first three rounds warm up.
-func (c cell) real(ctx context.Context, plans []partition.Plan) (times [][]time.Duration, work [][][]time.Duration, err error) {
+// what each took; the first three rounds warm up.
+func (c cell) real(ctx context.Context, plans []partition.Plan) ([]measured, error) {
 	const warmUp = 3
 	epochs := make([]uint64, len(plans))
 	for i, p := range plans {
+		var err error
 		epochs[i], err = c.client.Adopt(ctx, nodes.AdoptRequest{Model: c.subject.Graph.Digest, Plan: p, Codecs: c.subject.Codecs, Lone: true})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	turns := benchmarks.Turns{Rounds: c.Samples, WarmUp: warmUp, Seed: c.Seed}
@@ -194,30 +196,38 @@ func (c cell) real(ctx context.Context, plans []partition.Plan) (times [][]time.
 		return c.infer(ctx, epochs[i])
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	times, work = make([][]time.Duration, len(plans)), make([][][]time.Duration, len(plans))
+	out := make([]measured, len(plans))
 	for i, p := range plans {
-		times[i], work[i] = took(reports[i], len(p.Stages))
+		out[i] = took(reports[i], len(p.Stages))
 	}
-	return times, work, nil
+	return out, nil
+}
+
+// measured is what requests by a plan took: times of the whole; by stage, work that
+// the request waited for and hidden that was done while tensors were on the way.
+type measured struct {
+	times        []time.Duration
+	work, hidden [][]time.Duration
 }
 
 // took is how long requests took, and how long each stage had them without
 // waiting for a slot or the next host. One that did not run by all stages of
 // its plan does not count.
-func took(reports []nodes.InferReport, stages int) (times []time.Duration, work [][]time.Duration) {
-	work = make([][]time.Duration, stages)
+func took(reports []nodes.InferReport, stages int) measured {
+	m := measured{work: make([][]time.Duration, stages), hidden: make([][]time.Duration, stages)}
 	for _, r := range reports {
 		if len(r.Hosts) != stages {
 			continue
 		}
-		times = append(times, r.Elapsed)
+		m.times = append(m.times, r.Elapsed)
 		for k, h := range r.Hosts {
-			work[k] = append(work[k], h.Decode+h.Compute+h.Encode+h.Other)
+			m.work[k] = append(m.work[k], h.Decode+h.Compute+h.Encode+h.Other)
+			m.hidden[k] = append(m.hidden[k], h.Hidden)
 		}
 	}
-	return times, work
+	return m
 }
 
 // every is every other sample.
@@ -229,18 +239,50 @@ func every(samples []time.Duration, from int) (out []time.Duration) {
 }
 
 // withWork is the plan with stages that take what they worked in every other
-// request, codecs included, at the median.
-func withWork(p partition.Plan, work [][]time.Duration, from int) partition.Plan {
+// request, codecs included, at the median; tensors in pieces keep what was hidden.
+func withWork(p partition.Plan, m measured, from int) partition.Plan {
 	p.Stages, p.Hops, p.Back = slices.Clone(p.Stages), slices.Clone(p.Hops), slices.Clone(p.Back)
 	for i := range p.Stages {
-		p.Stages[i].Compute = benchmarks.Quantile(every(work[i], from), 0.5)
+		p.Stages[i].Compute = benchmarks.Quantile(every(m.work[i], from), 0.5)
 	}
 	for _, hops := range [][]partition.Hop{p.Hops, p.Back} {
 		for i := range hops {
-			hops[i].Encode, hops[i].Decode = 0, 0
+			hops[i].Encode, hops[i].Decode, hops[i].Hidden = 0, 0, 0
 		}
 	}
+	for i := range p.Hops { // of two hosts there is one
+		withHidden(&p.Hops[i], &p.Stages[i], &p.Stages[i+1],
+			benchmarks.Quantile(every(m.hidden[i], from), 0.5), benchmarks.Quantile(every(m.hidden[i+1], from), 0.5))
+	}
 	return p
+}
+
+// withHidden has the tensors in pieces of a message take what was hidden of encoding
+// and decoding, by their shares of it. The first piece to encode and the last to
+// decode come on top, which are in the stages' work.
+func withHidden(h *partition.Hop, from, to *partition.Stage, encode, decode time.Duration) {
+	h.Tensors = slices.Clone(h.Tensors)
+	rest := func(d time.Duration, t partition.Crossing) float64 { return float64(d) * (1 - 1/float64(t.Pieces)) }
+	var e, d float64
+	for _, t := range h.Tensors {
+		if t.Pieces > 1 {
+			e, d = e+rest(t.Encode, t), d+rest(t.Decode, t)
+		}
+	}
+	scaled := func(was, all time.Duration, profiled float64) time.Duration {
+		if profiled == 0 {
+			return 0
+		}
+		return time.Duration(float64(was) * float64(all) / profiled)
+	}
+	for k := range h.Tensors {
+		t := &h.Tensors[k]
+		if n := time.Duration(t.Pieces); n > 1 {
+			t.Encode, t.Decode = scaled(t.Encode, encode, e), scaled(t.Decode, decode, d)
+			h.Encode, h.Decode = h.Encode+t.Encode, h.Decode+t.Decode
+			from.Compute, to.Compute = max(0, from.Compute-t.Encode/n), max(0, to.Compute-t.Decode/n)
+		}
+	}
 }
 
 // budget is ample: the slowest plans send megabytes over 4G.

@@ -60,10 +60,11 @@ func TestTook(t *testing.T) {
 	report := func(elapsed time.Duration, hosts ...nodes.HostReport) nodes.InferReport {
 		return nodes.InferReport{Elapsed: elapsed, Hosts: hosts}
 	}
-	device, cloud := nodes.HostReport{Queue: 8, Compute: 3, Encode: 1, Other: 1, Next: 9}, nodes.HostReport{Decode: 2, Compute: 3}
-	times, work := took([]nodes.InferReport{report(20, device, cloud), report(9, device), report(30, device, cloud)}, 2)
-	if !slices.Equal(times, []time.Duration{20, 30}) || len(work) != 2 || !slices.Equal(work[0], []time.Duration{5, 5}) || !slices.Equal(work[1], []time.Duration{5, 5}) {
-		t.Errorf("%v, %v", times, work)
+	device, cloud := nodes.HostReport{Queue: 8, Compute: 3, Encode: 1, Other: 1, Next: 9, Hidden: 4}, nodes.HostReport{Decode: 2, Compute: 3}
+	m := took([]nodes.InferReport{report(20, device, cloud), report(9, device), report(30, device, cloud)}, 2)
+	if !slices.Equal(m.times, []time.Duration{20, 30}) || len(m.work) != 2 || !slices.Equal(m.work[0], []time.Duration{5, 5}) || !slices.Equal(m.work[1], []time.Duration{5, 5}) ||
+		!slices.Equal(m.hidden[0], []time.Duration{4, 4}) || !slices.Equal(m.hidden[1], []time.Duration{0, 0}) {
+		t.Errorf("%+v", m)
 	}
 }
 
@@ -93,7 +94,7 @@ func TestHalvesShareNothing(t *testing.T) {
 		t.Errorf("halves %v", got)
 	}
 	p := partition.Plan{Stages: []partition.Stage{{Host: "device"}}}
-	if got := withWork(p, [][]time.Duration{{10, 99, 20, 99, 30}}, 0).Stages[0].Compute; got != 20 {
+	if got := withWork(p, measured{work: [][]time.Duration{{10, 99, 20, 99, 30}}}, 0).Stages[0].Compute; got != 20 {
 		t.Errorf("works %v", got)
 	}
 }

@@ -19,6 +19,7 @@ type stream struct {
 	in      *source
 	w       *transport.Writer
 	r       *transport.Reader
+	reading sync.WaitGroup   // what Begin has left to read
 	pending *transport.Frame // begun already, not yet asked for
 	refused func(error)      // hears why a frame that has begun did not come; nil: nobody
 	probing bool             // frames are not fed into the estimates
@@ -52,9 +53,11 @@ func (s *stream) Send(ctx context.Context, f *transport.Frame) error {
 	}
 	s.tell(f)
 	stop := context.AfterFunc(ctx, func() { s.Cancel(codeOf(ctx)) })
-	_, err := s.w.Write(f)
+	_, err := s.w.WriteContext(ctx, f)
 	if !stop() && err != nil {
 		err = ctx.Err()
+	} else if !s.served && s.unwanted(err) {
+		err = nil // the peer has its answer ready without the rest
 	}
 	if !s.served { // else it is done when the stream ends: the peer waits
 		s.c.sampleStats(stats, now)
@@ -119,7 +122,9 @@ func (s *stream) Begin(ctx context.Context) (*transport.Frame, error) {
 	s.in.next()
 	f, err := s.r.Begin()
 	if err == nil && f.Streams() {
+		s.reading.Add(1)
 		go func() {
+			defer s.reading.Done()
 			err := s.received(ctx, stop, f, s.r.Rest(f))
 			if err != nil && s.refused != nil {
 				s.refused(err)
@@ -207,6 +212,13 @@ func (s *stream) learn() {
 	s.c.sampleRTT(l.at)
 }
 
+// unwanted reports whether the peer reads no more because it has answered, or has lost
+// interest; receiving tells which.
+func (s *stream) unwanted(err error) bool {
+	var by *StreamError
+	return err != nil && errors.As(s.c.e.explain(err), &by) && by.Remote && by.Code == transport.CancelUnwanted
+}
+
 // CloseSend implements transport.Stream.
 func (s *stream) CloseSend() error {
 	s.closedSend.Store(true)
@@ -236,6 +248,7 @@ func (s *stream) finish() {
 		s.raw.CancelWrite(transport.CancelUnfinished)
 	}
 	s.raw.CancelRead(transport.CancelUnwanted)
+	s.reading.Wait() // else the end of its context would take the reply back
 	s.learn()
 	s.count()
 }

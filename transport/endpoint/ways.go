@@ -113,6 +113,7 @@ func (e *Endpoint) reach(ctx context.Context, id hostID, addr string) (*conn, er
 	}
 	lasting, giveUp := context.WithCancel(e.ctx)
 	keep := context.AfterFunc(ctx, giveUp)
+	defer keep()
 	beside, enough := context.WithCancel(ctx)
 	defer enough()
 	var first, second *conn

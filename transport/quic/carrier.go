@@ -86,7 +86,11 @@ func (c *carrier) Dial(ctx context.Context, addr string, want partition.HostID) 
 	}
 	conf := dialTLS(c.cfg.Identity, want)
 	conf.ClientSessionCache = keyed{c.tickets, string(want) + " " + at.String()}
-	qc, err := c.tr.DialEarly(ctx, at, conf, c.quicConfig())
+	dial := c.tr.DialEarly
+	if whole && !c.cfg.Early {
+		dial = c.tr.Dial
+	}
+	qc, err := dial(ctx, at, conf, c.quicConfig())
 	if err != nil {
 		return nil, err
 	}

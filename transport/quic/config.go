@@ -36,6 +36,9 @@ type Config struct {
 	// NoRepair leaves the way "quic+fec" out, by which links that lose packets at
 	// random are used better.
 	NoRepair bool
+	// Early sends the hello to a host that was connected before in early data (0-RTT)
+	// under the race detector too; without it that is always so.
+	Early bool
 	// Ways are further ones beside QUIC, a fallback over TCP for example. The
 	// endpoint closes them.
 	Ways []endpoint.Way

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/cleaveml/cleave/models/tensor"
 	"github.com/cleaveml/cleave/transport"
@@ -105,4 +106,52 @@ func piecesEnd(t *testing.T, host Factory) {
 	s = open(t, a, "b")
 	send(t, s, zeros(10))
 	receive(t, s).Release()
+}
+
+// refusedInPieces: a refusal that is sent while pieces are still on their way arrives.
+func refusedInPieces(t *testing.T, host Factory) {
+	a, _ := host(t, "a", Options{}), host(t, "b", Options{Handler: func(ctx context.Context, _ transport.Peer, s transport.Stream) {
+		f, err := s.Begin(ctx)
+		if err != nil {
+			return // its end overtook the header
+		}
+		defer f.Release()
+		reply := transport.NewFrame(transport.KindError)
+		if s.Send(ctx, reply) == nil {
+			_ = s.CloseSend() // the peer may be gone once it has its answer
+		}
+	}})
+	for range 20 {
+		f := transport.NewFrame("run")
+		must[struct{}](t)(struct{}{}, f.AddStreamed("x", transport.FP16, manyPieces()))
+		s := open(t, a, "b")
+		ctx, sent := context10s(t), make(chan error, 1)
+		go func() { sent <- s.Send(ctx, f) }()
+		for f.Fill() {
+		}
+		if err := errors.Join(await(t, sent, "Send"), s.CloseSend()); err != nil {
+			t.Fatal(err)
+		}
+		got := receive(t, s)
+		if got.Header.Kind != transport.KindError {
+			t.Errorf("got %v", got.Header)
+		}
+		got.Release()
+		f.Release()
+		s.Cancel(transport.CancelUnwanted)
+	}
+}
+
+// sendGivesUp: Send ends with its context though no piece comes.
+func sendGivesUp(t *testing.T, host Factory) {
+	a, _ := host(t, "a", Options{}), host(t, "b", Options{Handler: echo})
+	f := transport.NewFrame("run")
+	must[struct{}](t)(struct{}{}, f.AddStreamed("x", transport.FP16, manyPieces()))
+	s := open(t, a, "b")
+	ctx, cancel := context.WithTimeout(context10s(t), 20*time.Millisecond)
+	defer cancel()
+	sent := make(chan error, 1)
+	go func() { sent <- s.Send(ctx, f) }()
+	wantKind(t, await(t, sent, "Send"), transport.Timeout)
+	f.Release()
 }

@@ -100,6 +100,8 @@ func run(t *testing.T, network func(t *testing.T) Factory, within func(*testing.
 		{"killed and back at another address", func(t *testing.T, host Factory) { killedAndBack(t, host, false) }},
 		{"tensors in pieces", inPieces},
 		{"pieces end", piecesEnd},
+		{"refused in pieces", refusedInPieces},
+		{"send gives up", sendGivesUp},
 		{"probe", probe},
 	} {
 		t.Run(c.name, func(t *testing.T) { within(t, func(t *testing.T) { c.run(t, network(t)) }) })

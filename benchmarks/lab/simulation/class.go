@@ -154,6 +154,27 @@ type stage struct {
 type hop struct {
 	bytes          tensor.Bytes
 	encode, decode time.Duration
+	pieces         []pieces
+}
+
+// pieces is a tensor of a hop that is encoded, sent and decoded at the same time.
+type pieces struct {
+	bytes          tensor.Bytes
+	encode, decode time.Duration // of all but the first, and all but the last
+	rest           float64       // the share of the tensor that they are
+}
+
+// behind is how long after the last byte the last piece comes, where the message
+// has been on its way for so long without the link's delay and its hosts take so
+// many times as long: coding that is slower than the link holds the pieces up, one
+// tensor after the other. See partition.Overlapped.
+func (h *hop) behind(sent time.Duration, from, to float64) time.Duration {
+	sum := 0.0
+	for _, t := range h.pieces {
+		send := float64(sent) * float64(t.bytes) / float64(h.bytes+frameHeader)
+		sum += max(0, max(float64(t.encode)*from, float64(t.decode)*to)-send*t.rest)
+	}
+	return time.Duration(sum)
 }
 
 func compile(m Model, p *partition.Plan) plan {
@@ -185,14 +206,16 @@ func compile(m Model, p *partition.Plan) plan {
 }
 
 // hopOf is what a message takes of its hosts. Of a tensor in pieces the first is
-// encoded before it is sent and the last decoded when it is there; the rest of that
-// work is taken to be hidden behind the link, and no host to be busy with it.
+// encoded before it is sent and the last decoded when it is there; with the rest of
+// that work, which is done while it is on the way, no host is taken to be busy.
 func hopOf(h partition.Hop) hop {
-	out := hop{h.Bytes(), h.Encode, h.Decode}
+	out := hop{bytes: h.Bytes(), encode: h.Encode, decode: h.Decode}
 	for _, t := range h.Tensors {
 		if n := time.Duration(t.Pieces); n > 1 {
-			out.encode -= t.Encode - t.Encode/n
-			out.decode -= t.Decode - t.Decode/n
+			rest := pieces{t.Bytes, t.Encode - t.Encode/n, t.Decode - t.Decode/n, 1 - 1/float64(n)}
+			out.encode -= rest.encode
+			out.decode -= rest.decode
+			out.pieces = append(out.pieces, rest)
 		}
 	}
 	return out

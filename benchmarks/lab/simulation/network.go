@@ -119,6 +119,24 @@ func (s *sim) message(from, to *host, size tensor.Bytes, until time.Duration, ar
 	})
 }
 
+// outward is message for what goes to the next host: arrive is called when the last piece of
+// its tensors in pieces is there.
+func (s *sim) outward(from, to *host, h *hop, until time.Duration, arrive func(passage)) {
+	s.message(from, to, h.bytes+frameHeader, until, func(p passage) {
+		r, dir := s.routeOf(from, to)
+		if r == nil || len(h.pieces) == 0 {
+			arrive(p)
+			return
+		}
+		life := to.life
+		s.after(h.behind(p.tail-p.sent-r.delay(dir), from.Factor, to.Factor), func() {
+			if to.alive && to.life == life {
+				arrive(p)
+			}
+		})
+	})
+}
+
 // hop sends a message over the i-th wire of its way.
 func (s *sim) hop(r *route, dir, i int, from *host, life int, until time.Duration, p passage, tries int, arrive func(passage)) {
 	if i == 0 && (!from.alive || from.life != life) {

@@ -301,7 +301,7 @@ func (j job) forward(within time.Duration, done func(outcome)) {
 	if j.i == 0 {
 		p = &o.peers[j.plan.stages[1].role]
 	}
-	s.message(j.host, next, g.out.bytes+frameHeader, until, func(there passage) {
+	s.outward(j.host, next, &g.out, until, func(there passage) {
 		step := job{q: j.q, plan: j.plan, i: j.i + 1, host: next, until: until}
 		step.execute(func(out outcome) {
 			if !out.ok {

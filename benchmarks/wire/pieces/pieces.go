@@ -136,7 +136,7 @@ func (c cell) measure(ctx context.Context, seed uint64, x tensor.Tensor) (row Ro
 		return row, err
 	}
 	row = Row{Part: name, Mbps: c.mbps, RTTms: ms(c.rtt), Slowdown: c.slowdown, Codec: string(c.codec), Raw: len(x.Data),
-		Pieces: transport.Chunks(c.codec, x.DType, x.Bytes()), N: c.rounds}
+		Pieces: transport.Chunks(c.codec, x.DType, x.Shape, x.Bytes()), N: c.rounds}
 	var whole, pieces, encode, decode, predicted, ratio, over []float64
 	for i, w := range samples[0] {
 		p, e, d := ms(samples[1][i].total), ms(w.encode), ms(w.decode)

@@ -74,7 +74,7 @@ func (r *returning) listen(id partition.HostID, pc net.PacketConn) *quic.Endpoin
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	cfg := quic.Config{Identity: who, PacketConn: pc, Handler: echo}
+	cfg := quic.Config{Early: true, Identity: who, PacketConn: pc, Handler: echo}
 	if id == "edge" {
 		cfg.Observe = func(e transport.Event) { r.ups <- e }
 	}
