@@ -24,11 +24,14 @@ func pipeline(stages []time.Duration, pieces int) time.Duration {
 func TestOverlapIsAPipeline(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		pieces := rapid.IntRange(1, 40).Draw(t, "pieces")
-		each := func(name string) time.Duration { return time.Duration(rapid.IntRange(0, 1000).Draw(t, name)) }
-		e, s, d := each("encode"), each("send"), each("decode")
-		n := time.Duration(pieces)
-		if got, want := Overlapped(n*e, n*s, n*d, pieces), pipeline([]time.Duration{e, s, d}, pieces); got != want {
-			t.Fatalf("%d × (%d %d %d): %d, a pipeline takes %d", pieces, e, s, d, got, want)
+		each := make([]time.Duration, 3)
+		var all [3]time.Duration
+		for i, name := range []string{"encode", "send", "decode"} {
+			n := rapid.IntRange(0, 1000).Draw(t, name)
+			each[i], all[i] = time.Duration(n), time.Duration(n*pieces)
+		}
+		if got, want := Overlapped(all[0], all[1], all[2], pieces), pipeline(each, pieces); got != want {
+			t.Fatalf("%d × %v: %d, a pipeline takes %d", pieces, each, got, want)
 		}
 	})
 }
@@ -69,10 +72,6 @@ func TestPieces(t *testing.T) {
 				row[k].Rate /= 3
 			}
 			slower.Links = append(slower.Links, row)
-		}
-		var path []int
-		for _, id := range plan.Path {
-			path = append(path, slices.IndexFunc(p.Hosts, func(h Host) bool { return h.ID == id }))
 		}
 		if again := plan.At(slower).At(p); again.Total != plan.Total {
 			t.Errorf("there and back %v, before %v", again.Total, plan.Total)

@@ -12,18 +12,19 @@ import (
 // solver does, at every rate and load; a link that is gone is no number of its own.
 func TestPiecesAreReckoned(t *testing.T) {
 	ms := time.Millisecond
-	problem := func(mbps float64, load time.Duration) partition.Problem {
+	problem := func(mbps float64, load int) partition.Problem {
+		far := func(ms int) time.Duration { return time.Duration(ms*load) * time.Millisecond }
 		l := partition.Link{Rate: partition.BitsPerSecond(mbps) * partition.Mbps, Latency: ms}
 		none := make([]time.Duration, 2)
 		return partition.Problem{
 			Hosts: []partition.Host{{ID: "device", Tier: partition.Device}, {ID: "edge", Tier: partition.Edge}},
 			Links: [][]partition.Link{{{}, l}, {l, {}}},
-			Ops:   []partition.Op{{Cost: []time.Duration{5 * ms, ms * load}, Pin: 0}, {Cost: []time.Duration{500 * ms, 9 * ms * load}, Pin: 1}},
+			Ops:   []partition.Op{{Cost: []time.Duration{5 * ms, far(1)}, Pin: 0}, {Cost: []time.Duration{500 * ms, far(9)}, Pin: 1}},
 			Values: []partition.Value{
 				{Name: "x", Producer: -1, Consumers: []int{0}, Encodings: []partition.Encoding{{Codec: partition.Raw, Bytes: 100, Encode: none, Decode: none}}},
 				{Name: "a", Producer: 0, Consumers: []int{1}, Encodings: []partition.Encoding{
 					{Codec: partition.Raw, Bytes: 90e6, Encode: none, Decode: none},
-					{Codec: "zstd", Bytes: 1e6, Encode: []time.Duration{40 * ms, 8 * ms * load}, Decode: []time.Duration{20 * ms, 4 * ms * load}, Pieces: 12},
+					{Codec: "zstd", Bytes: 1e6, Encode: []time.Duration{40 * ms, far(8)}, Decode: []time.Duration{20 * ms, far(4)}, Pieces: 12},
 				}},
 				{Name: "b", Producer: 1, Output: true, Encodings: []partition.Encoding{{Codec: partition.Raw, Bytes: 4000, Encode: none, Decode: none}}},
 			},
@@ -43,7 +44,7 @@ func TestPiecesAreReckoned(t *testing.T) {
 	s.Step(dawn, Profiled{Stream: "cam", Candidates: []Candidate{alone, {Name: "split", Plan: plan}}})
 	c := &s.byName["cam"].candidates[1]
 	for _, mbps := range []float64{1, 20, 200, 2000} {
-		for _, load := range []time.Duration{1, 30} {
+		for _, load := range []int{1, 30} {
 			line := &s.world.lines[c.hops[0].line]
 			back := &s.world.lines[c.hops[1].line]
 			line.perBit = 1e3 / mbps

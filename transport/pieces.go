@@ -234,10 +234,10 @@ func (f *Frame) encode(p *piece) {
 	t.Data = t.Data[p.from:p.to]
 	t.Shape = c.pieceShape(t, f.parts[p.of].source)
 	p.body = take(pieceHead + max(c.MaxEncoded(t), len(t.Data)))
-	b := p.body.b[:pieceHead]
-	encoded, err := c.Encode(b, t)
+	head := p.body.b[:pieceHead]
+	encoded, err := c.Encode(head, t)
 	if p.raw = err != nil; p.raw {
-		encoded = append(b, t.Data...)
+		encoded = head[:pieceHead+copy(head[pieceHead:cap(head)], t.Data)]
 	}
 	p.body.b = encoded
 	p.label(false)
