@@ -74,12 +74,15 @@ func (c cell) spec(seed uint64) link.Spec {
 	return s
 }
 
+// striped is a remedy that Cleave does not use, for comparison.
+func striped() rivals.Adapter { return rivals.Striped(rivals.QUIC(), 4) }
+
 // adapters of a cell: those that may not repair, too, where nothing is lost.
 func (c cell) adapters() []rivals.Adapter {
 	if c.which == none {
 		return []rivals.Adapter{rivals.CleaveQUIC(), rivals.CleavePlain()}
 	}
-	return slices.Concat(rivals.Ours(), []rivals.Adapter{rivals.CleavePlain()}, rivals.Others())
+	return slices.Concat(rivals.Ours(), []rivals.Adapter{rivals.CleavePlain(), striped()}, rivals.Others())
 }
 
 // set draws the losses of both directions anew.

@@ -51,7 +51,7 @@ func contests(r wire.Run) []contest {
 	var all []contest
 	for _, queue := range []int{contestQueue, shallowQueue} {
 		for _, repair := range []bool{true, false} {
-			all = append(all, contest{queue, repair, 3, settle, length})
+			all = append(all, contest{queue, repair, 5, settle, length})
 		}
 	}
 	return all

@@ -26,7 +26,7 @@ func TestAdapters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	there, missing := Missing(s, append(append(Ours(), Others()...), QUICOneStream()))
+	there, missing := Missing(s, append(append(Ours(), Others()...), QUICOneStream(), Striped(QUIC(), 3)))
 	for name, why := range missing {
 		if !strings.Contains(name, "bbr") && !strings.Contains(name, "cubic") {
 			t.Errorf("%s does not open: %s", name, why)
