@@ -30,7 +30,7 @@ func Experiment() benchmarks.Experiment {
 		About: "the simulated cluster against real agents over emulated links",
 		Method: `A device (slowed down 16 times) and a cloud as agents in processes of their own, joined by an emulated link on the loopback, plan a model. The
 plan that they choose and those of the single hosts are then run, in turns, a request every 40 ms after the answer to the one before; the
-simulated cluster runs the same plans over the nominal link, by measured costs: how long each stage had every other request in its hands, and what a ping takes beyond the nominal round trip. Its median latency is put over
+simulated cluster runs the same plans over the nominal link, by measured costs: how long each stage had every other request in its hands, and what a ping takes beyond the nominal round trip; coding that agents report as hidden is simulated as pieces that are encoded, sent and decoded at the same time. Its median latency is put over
 that of the requests between these, and the other way round; the mean of the two ratios counts. No request is on both sides, nothing of the simulation is
 fitted, and a machine that computes faster or slower than a minute ago is so on both sides. The ratios of ` + "`_profiled`" + ` figures are of a second simulation, by what
 the agents measured of their stages when they profiled the model: what these are off by in addition is the profile's, and ` + "`bench predict`" + `'s subject. All 30 cells
