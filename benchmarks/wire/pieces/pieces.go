@@ -14,6 +14,7 @@ import (
 	"github.com/cleaveml/cleave/benchmarks/wire"
 	"github.com/cleaveml/cleave/benchmarks/wire/ground"
 	"github.com/cleaveml/cleave/models/tensor"
+	"github.com/cleaveml/cleave/nodes"
 	"github.com/cleaveml/cleave/partition"
 	"github.com/cleaveml/cleave/transport"
 	"github.com/cleaveml/cleave/transport/sim/link"
@@ -154,12 +155,12 @@ func (c cell) measure(ctx context.Context, seed uint64, x tensor.Tensor) (row Ro
 
 func ms(d time.Duration) float64 { return float64(d) / 1e6 }
 
-// slow does some work and then waits until a host of that slowdown were done.
-func (c cell) slow(work func() error) error {
-	before := time.Now()
-	err := work()
-	end := before.Add(time.Duration(float64(time.Since(before)) * c.slowdown))
-	time.Sleep(time.Until(end))
+// slow does some work as an agent on a host of that slowdown does.
+func (c cell) slow(ctx context.Context, work func() error) error {
+	pace, err := nodes.NewPace(1, c.slowdown)
+	if err == nil {
+		_, err = pace.Do(ctx, work)
+	}
 	return err
 }
 
@@ -173,12 +174,12 @@ func (c cell) receiver(decoded chan<- time.Duration) transport.Handler {
 		defer f.Release()
 		for more := true; more && err == nil; {
 			if more, err = f.WaitPiece(ctx); err == nil && more {
-				err = c.slow(f.Decode)
+				err = c.slow(ctx, f.Decode)
 			}
 		}
 		began := time.Now()
 		if err == nil {
-			err = c.slow(func() error { _, err := f.Tensor(0); return err })
+			err = c.slow(ctx, func() error { _, err := f.Tensor(0); return err })
 		}
 		if err != nil {
 			return // the sender sees that no answer comes
@@ -206,7 +207,7 @@ func (c cell) transfer(ctx context.Context, g *ground.Ground, x tensor.Tensor, i
 	if inPieces {
 		err = c.encode(ctx, s, f, x, sent)
 	} else {
-		err = c.slow(func() error { return f.Add("x", c.codec, x) })
+		err = c.slow(ctx, func() error { return f.Add("x", c.codec, x) })
 		t.encode = time.Since(began)
 		if err == nil {
 			sent <- s.Send(ctx, f)
@@ -228,13 +229,17 @@ func (c cell) transfer(ctx context.Context, g *ground.Ground, x tensor.Tensor, i
 }
 
 // encode encodes the frame while it is being sent.
-func (c cell) encode(ctx context.Context, s transport.Stream, f *transport.Frame, x tensor.Tensor, sent chan<- error) error {
+func (c cell) encode(ctx context.Context, s transport.Stream, f *transport.Frame, x tensor.Tensor, sent chan error) error {
 	if err := f.AddStreamed("x", c.codec, x); err != nil {
 		return err
 	}
 	go func() { sent <- s.Send(ctx, f) }()
 	for more := true; more; {
-		_ = c.slow(func() error { more = f.Fill(); return nil })
+		if err := c.slow(ctx, func() error { more = f.Fill(); return nil }); err != nil {
+			f.Abandon(err)
+			<-sent
+			return err
+		}
 	}
 	return nil
 }
