@@ -237,8 +237,7 @@ func (c cell) encode(ctx context.Context, s transport.Stream, f *transport.Frame
 	for more := true; more; {
 		if err := c.slow(ctx, func() error { more = f.Fill(); return nil }); err != nil {
 			f.Abandon(err)
-			<-sent
-			return err
+			return errors.Join(err, <-sent)
 		}
 	}
 	return nil
