@@ -6,7 +6,6 @@ import (
 
 // pieceElements is about how many elements a piece of a tensor has: those of a block
 // of the lossless stage, so that pieces cost no more time and bytes than the whole.
-// With half as many, zstd takes 27 % longer.
 const pieceElements = blockElements
 
 // leastPiece is the fewest elements that a peer's pieces may have, and leastPieceBytes

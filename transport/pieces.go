@@ -127,7 +127,7 @@ func (p *pieces) bytes() (n tensor.Bytes) {
 	return n
 }
 
-// release gives the memory back unless a reader still fills it; then end does.
+// release gives the memory back unless a reader still fills it; then Frame.Done does.
 // It reports whether the frame's other memory is free as well.
 func (p *pieces) release() bool {
 	p.mu.Lock()
