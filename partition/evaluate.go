@@ -281,7 +281,7 @@ func (c *pricer) load(h *Hop, v, from, to int) {
 	send := c.p.Links[from][to].Serialise(e.Bytes)
 	if n := e.outward(from, to); n > 1 {
 		t.Pieces, t.Encode, t.Decode = n, e.Encode[from], e.Decode[to]
-		h.Hidden += t.hidden(send)
+		h.Hidden += t.Hidden(send)
 	}
 	h.Tensors = append(h.Tensors, t)
 	h.Encode += e.Encode[from]

@@ -6,13 +6,14 @@ import "time"
 // that is encoded, sent and decoded in so many equal pieces, one after the other
 // in each of these stages and different ones at the same time: what the slowest takes
 // for all and the others for one, encode + send + decode where pieces is below 2.
-func Overlapped(encode, send, decode time.Duration, pieces int) time.Duration {
+// It takes times of any unit.
+func Overlapped[T ~int64 | ~float64](encode, send, decode T, pieces int) T {
 	sum := encode + send + decode
 	if pieces < 2 {
 		return sum
 	}
 	slowest := max(encode, send, decode)
-	return slowest + (sum-slowest)/time.Duration(pieces)
+	return slowest + (sum-slowest)/T(pieces)
 }
 
 // outward is in how many pieces an encoding goes over a link. Answers on their way
@@ -24,8 +25,9 @@ func (e *Encoding) outward(from, to int) int {
 	return max(1, e.Pieces)
 }
 
-// hidden is the part of a tensor's steps that happens while others do.
-func (t *Crossing) hidden(send time.Duration) time.Duration {
+// Hidden is the part of a tensor's steps that happens while others do, on a link that
+// takes so long to send it.
+func (t Crossing) Hidden(send time.Duration) time.Duration {
 	return t.Encode + send + t.Decode - Overlapped(t.Encode, send, t.Decode, t.Pieces)
 }
 
@@ -34,16 +36,16 @@ type flow struct {
 	link           int // index into member.bytes
 	bytes          float64
 	encode, decode float64 // ns
-	pieces         float64
+	pieces         int
 }
 
 // hidden is Crossing's where a byte takes so many ns.
 func (f *flow) hidden(perByte float64) float64 {
 	send := f.bytes * perByte
-	return (f.encode + send + f.decode - max(f.encode, send, f.decode)) * (1 - 1/f.pieces)
+	return f.encode + send + f.decode - Overlapped(f.encode, send, f.decode, f.pieces)
 }
 
 // atMost is the most that can be hidden, whatever the link.
 func (f *flow) atMost() time.Duration {
-	return time.Duration((f.encode + f.decode) * (1 - 1/f.pieces))
+	return time.Duration((f.encode + f.decode) * (1 - 1/float64(f.pieces)))
 }

@@ -109,7 +109,7 @@ func (p Plan) At(q Problem) Plan {
 				t := &h.Tensors[k]
 				send := l.Serialise(t.Bytes)
 				h.Transfer += send
-				h.Hidden += t.hidden(send)
+				h.Hidden += t.Hidden(send)
 			}
 		}
 		return hops
@@ -197,7 +197,7 @@ func (f *front) add(plan Plan) {
 			m.bytes[from*hosts+to] = h.Bytes()
 			for _, t := range h.Tensors {
 				if t.Pieces > 1 {
-					m.flows = append(m.flows, flow{from*hosts + to, float64(t.Bytes), float64(t.Encode), float64(t.Decode), float64(t.Pieces)})
+					m.flows = append(m.flows, flow{from*hosts + to, float64(t.Bytes), float64(t.Encode), float64(t.Decode), t.Pieces})
 				}
 			}
 			m.work += h.Encode + h.Decode

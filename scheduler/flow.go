@@ -1,12 +1,14 @@
 package scheduler
 
+import "github.com/cleaveml/cleave/partition"
+
 // flowTerm is a tensor that goes in pieces: coded at both ends while it is sent.
 type flowTerm struct {
 	line           int
 	bits           float64
 	from, to       int // world's hosts
 	encode, decode float64
-	rest           float64 // the share of what others than the slowest take that is hidden
+	pieces         int
 }
 
 // hidden is how much less its steps take than their sum, in ns, for the links and
@@ -18,7 +20,7 @@ func (s *Scheduler) hidden(c *candidate) float64 {
 		encode := t.encode * s.world.hosts[t.from].load.factor
 		send := t.bits * s.world.lines[t.line].perBit
 		decode := t.decode * s.world.hosts[t.to].load.factor
-		sum += (encode + send + decode - max(encode, send, decode)) * t.rest
+		sum += encode + send + decode - partition.Overlapped(encode, send, decode, t.pieces)
 	}
 	return sum
 }

@@ -232,7 +232,7 @@ func (s *Scheduler) compile(st *stream, i int, from Candidate) {
 			for _, t := range h.Tensors {
 				if t.Pieces > 1 {
 					c.flows = append(c.flows, flowTerm{s.world.line(a, b), 8 * float64(t.Bytes), a, b,
-						float64(t.Encode), float64(t.Decode), 1 - 1/float64(t.Pieces)})
+						float64(t.Encode), float64(t.Decode), t.Pieces})
 				}
 			}
 			c.hosts[slices.Index(p.Path, h.From)].cost += float64(h.Encode)

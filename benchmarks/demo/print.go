@@ -99,8 +99,7 @@ func transfer(l nodes.LinkState, size tensor.Bytes) time.Duration {
 // hidden is what of a message happens at the same time at that rate.
 func hidden(h *partition.Hop, l nodes.LinkState) (sum time.Duration) {
 	for _, t := range h.Tensors {
-		send := partition.Link{Rate: l.Rate}.Serialise(t.Bytes)
-		sum += t.Encode + send + t.Decode - partition.Overlapped(t.Encode, send, t.Decode, t.Pieces)
+		sum += t.Hidden(partition.Link{Rate: l.Rate}.Serialise(t.Bytes))
 	}
 	return sum
 }

@@ -142,8 +142,7 @@ func (c cell) measure(ctx context.Context, seed uint64, x tensor.Tensor) (row Ro
 	for i, w := range samples[0] {
 		p, e, d := ms(samples[1][i].total), ms(w.encode), ms(w.decode)
 		send := ms(w.total) - e - d - row.RTTms
-		slowest := max(e, send, d)
-		says := slowest + (e+send+d-slowest)/float64(row.Pieces) + row.RTTms
+		says := partition.Overlapped(e, send, d, row.Pieces) + row.RTTms
 		whole, pieces, encode, decode = append(whole, ms(w.total)), append(pieces, p), append(encode, e), append(decode, d)
 		predicted, ratio, over = append(predicted, says), append(ratio, p/ms(w.total)), append(over, p/says)
 	}
